@@ -1,6 +1,6 @@
 """The frozen values that travel between the stages of a pass. They hold data and no behaviour beyond naming it.
 
-    Snapshot → Site → Observed → Change → Plan → Outcome → Record
+Snapshot → Site → Observed → Change → Plan → Outcome → Record
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a driver read. `facts` None is *proved* absence; what could not be proved is raised as `Retry` or `Stall`."""
+    """What a driver read. `facts` None is *proved* absence; what could not be proved is raised, not returned."""
 
     facts: Facts | None
     busy: Progress | None = None
@@ -178,7 +178,7 @@ class Action:
     steps: Callable[[], Steps]
 
 
-Held: TypeAlias = Literal["waiting", "unknown", "stalled", "busy", "not-converging"]
+Held: TypeAlias = Literal["waiting", "unknown", "stalled", "busy", "failed", "not-converging", "watched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,8 @@ class Plan:
     """What will be done, in order, and what will not be."""
 
     actions: tuple[Action, ...] = ()
+    later: tuple[Action, ...] = ()
+    """Changes that need an object of `actions` first: decided again, on a fresh look, once that is there."""
     held: tuple[Hold, ...] = ()
 
 

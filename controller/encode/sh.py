@@ -14,7 +14,7 @@ from string import Formatter
 from controller.model import Script
 
 _CHUNK = 16_384
-"""Bytes per printf of a binary file: far below any shell's limit for one word, and printf is a builtin in dash and FreeBSD sh."""
+"""Bytes per printf of a binary file: far below any shell's limit for one word (printf is a builtin in every sh we meet)."""
 
 _HOLE = re.compile("\0([a-zA-Z0-9_./-]+)\0")
 
@@ -65,12 +65,13 @@ def guarded(*scripts: Script) -> Script:
     return Script("\n".join(["set -e", *scripts]))
 
 
-def put_file(path: str, content: str | bytes, mode: int = 0o644) -> Script:
-    """Write a file so that a reader sees the old or the new one, never half: temp name beside it, chmod, sync, rename.
+def put_file(path: str, content: str | bytes, mode: int = 0o644, *, temp: str | None = None) -> Script:
+    """Write a file so that a reader sees the old or the new one, never half: temp name, chmod, sync, rename.
 
-    `content` may hold `secret()` holes when it is text. The temporary file is 0600 from its first byte.
+    `content` may hold `secret()` holes when it is text. The temporary file is 0600 from its first byte; it lies beside
+    the file, or at `temp` (same file system) where every name in the directory means something.
     """
-    temp = f"{path}.jailops-new"
+    temp = temp or f"{path}.jailops-new"
     body = _print_text(content) if isinstance(content, str) else _print_bytes(content)
     return sh(
         "( umask 077 && {{ {body} ; }} > {temp} && chmod {mode} {temp} && sync && mv -f {temp} {path} )",

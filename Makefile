@@ -1,0 +1,56 @@
+# Every target sets up what it needs: a virtual environment in .venv from the hash-pinned locks and, for `test` as
+# root, the daemons of the real lab. Nothing is written outside this directory except by that installation.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+
+.PHONY: help demo test check lint types imports lab lock clean
+
+help:
+	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
+	@echo 'make test     every check and every test (as root also those of the real lab)'
+	@echo 'make check    style, types and import directions only'
+	@echo 'make lock     pin the dependencies of pyproject.toml again'
+	@echo 'make clean    remove what these targets made'
+
+demo: .venv/runtime.stamp
+	$(BIN)/jailops demo $(ARGS)
+
+test: check lab
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types imports
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test.stamp
+	$(BIN)/mypy
+
+imports: .venv/test.stamp
+	$(BIN)/lint-imports
+
+lab:
+	@if [ "$$(id -u)" = 0 ]; then tools/install-lab.sh; else echo 'not root: the tests of the real lab will be skipped'; fi
+
+lock: .venv/test.stamp
+	tools/lock.sh
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	tools/make-venv.sh "$(PYTHON)"
+
+# setuptools comes with the lock, so the package itself is installed without any network.
+.venv/runtime.stamp: requirements.lock pyproject.toml | .venv/bin/python
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/test.stamp: requirements-test.lock .venv/runtime.stamp
+	$(PIP) install --require-hashes -r requirements-test.lock
+	@touch $@

@@ -1,0 +1,256 @@
+"""Builds everything once, runs it, and stops it in order. The only place that knows all parts.
+
+One controller per store: the lock on its directory is held for as long as the process lives. A daemon that is told to
+stop begins no further act, lets running ones end for up to eight seconds, and leaves builds to the build VM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+
+import structlog
+
+from controller.drivers import ended_builds
+from controller.errors import ControllerError, Retry, Stall
+from controller.hands import Hands
+from controller.metrics import Metrics
+from controller.model import Record
+from controller.reconcile import Controller
+from controller.revision import Limits, Revisions
+from controller.schedule import Wake
+from controller.settings import Settings
+from controller.source import GitSettings, GitSource
+from controller.store import Store, record_of
+from controller.transport import Fence, Fleet
+from controller.vault import Vault
+from controller.web.server import Health, application, serve
+
+log = structlog.get_logger(__name__)
+
+_PATIENCE = 8.0
+"""Seconds that running acts get to end when the daemon is told to stop."""
+
+
+@dataclass
+class App:
+    """The parts of one controller."""
+
+    settings: Settings
+    store: Store
+    fleet: Fleet
+    hands: Hands
+    revisions: Revisions
+    controller: Controller
+    metrics: Metrics
+
+
+def store_path(settings: Settings) -> Path:
+    return settings.store.directory / "jailops.sqlite"
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[App]:
+    """All parts, in the order in which they need each other."""
+    with Store(store_path(settings)) as store:
+        async with Fleet({}) as fleet:
+            # Grows over restarts and over controllers with other stores, so that the one that came last acts.
+            fence = Fence(store.next_fence(int(time())), f"{socket.gethostname()[:40]}-{os.getpid()}")
+            hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via)
+            revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes)
+            controller = Controller(
+                store, hands, revisions, Vault(settings.secrets.directory), settings.ssh.look_timeout
+            )
+            yield App(settings, store, fleet, hands, revisions, controller, Metrics())
+
+
+def source(settings: Settings) -> GitSource:
+    git = settings.git
+    return GitSource(
+        GitSettings(
+            url=git.url,
+            mirror=settings.store.directory / "mirror",
+            branch=git.branch,
+            token_file=git.token_file,
+            ca_file=git.ca_file,
+            ssh_key_file=git.key_file,
+            host_keys=git.host_keys,
+            allow_local=git.allow_local,
+            deadline=git.timeout,
+        )
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    policy = settings.policy
+    return Limits(policy.max_removed, policy.max_removed_percent, frozenset(policy.addresses))
+
+
+@contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """Hold the store's lock. Raises Stall that names the process that holds it."""
+    settings.store.directory.mkdir(parents=True, exist_ok=True)
+    with lock_file(settings).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Stall(
+                f"cannot start: another jailops (process {_reader(settings)}) works with {settings.store.directory}",
+                hint="ask it for a pass with: jailops apply; or stop it first",
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def lock_file(settings: Settings) -> Path:
+    return settings.store.directory / "lock"
+
+
+def holder(settings: Settings) -> int | None:
+    """The process that holds the lock, or None when nobody does."""
+    try:
+        with lock_file(settings).open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read().strip() or 0) or None
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _reader(settings: Settings) -> str:
+    try:
+        return lock_file(settings).read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def wake(settings: Settings) -> bool:
+    """Have the daemon look now. False when none runs."""
+    pid = holder(settings)
+    if pid is None:
+        return False
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGHUP)
+        return True
+    return False
+
+
+async def follow(settings: Settings, pid: int) -> Record:
+    """Wake the daemon and wait for the pass that begins after this moment. Raises Retry when it ends instead."""
+    with Store(store_path(settings), read_only=True) as store:
+        before = store.passes(1)
+        asked = time()
+        if not wake(settings):
+            raise Retry(f"cannot wake the daemon (process {pid}): it is gone or not ours")
+        while True:
+            for one in store.passes(1):
+                if one.started >= asked and (not before or one.id > before[0].id):
+                    return record_of(one.record)
+            if holder(settings) is None:
+                raise Retry("cannot follow the pass: the daemon ended")
+            await asyncio.sleep(0.1)
+
+
+async def run(settings: Settings) -> None:
+    """The daemon: look when something wakes it, until a signal ends it."""
+    with only_one(settings):
+        async with build(settings) as app:
+            wake = Wake(settings.schedule.interval, settings.schedule.jitter)
+            health = Health(started=time(), stale_after=max(900.0, 5 * settings.schedule.interval))
+            stop = app.controller.stop
+            _signals(wake, stop)
+            wake.start()
+            wake.poke("start")
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    pages = application(app.metrics.registry, health)
+                    tasks.create_task(serve(pages, settings.web.listen, stop), name="web")
+                    tasks.create_task(_loop(app, wake, health), name="reconcile")
+            finally:
+                wake.stop()
+
+
+async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
+    """One pass with its metrics."""
+    record = await app.controller.tick(trigger, insist=insist)
+    look = app.controller.last
+    if look is not None:
+        up = {host: problem is None for host, problem in look.world.observed.hosts.items()}
+        app.metrics.passed(record, look.verdict.changes)
+        app.metrics.endpoints(up, app.hands.last_seen)
+        for ended in ended_builds(look.world.observed):
+            if app.store.build_ended(
+                ended.image, ended.generation, ended.result, ended.started, ended.finished, ended.message
+            ):
+                app.metrics.build_ended(
+                    ended.image, ended.seconds, ended.finished or time(), good=ended.result == "done"
+                )
+    git = app.revisions
+    app.metrics.git(git.git_error, git.fetched_at, git.committed_at, len(record.refused))
+    return record
+
+
+async def _loop(app: App, wake: Wake, health: Health) -> None:
+    stop = app.controller.stop
+    soon: float | None = None
+    while not stop.is_set():
+        trigger = await wake.wait(soon)
+        if stop.is_set():
+            return
+        record = await _pass(app, trigger, stop)
+        health.last_pass = time()
+        under_way = record is not None and any(one.state == "Changing" for one in record.statuses)
+        soon = app.settings.schedule.progress if under_way else None
+
+
+async def _pass(app: App, trigger: str, stop: asyncio.Event) -> Record | None:
+    """One pass that cannot bring the daemon down, and that gives up its acts a while after `stop`."""
+    task = asyncio.create_task(once(app, trigger))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=_PATIENCE)
+            task.cancel()
+        record = await task
+        log.info(
+            "pass", said=record.said, trigger=trigger, seconds=round(record.seconds, 2), revision=record.revision[:12]
+        )
+        return record
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        log.warning("stopped in the middle of a pass", trigger=trigger)
+    except ControllerError as error:
+        log.error("pass failed", problem=str(error), hint=getattr(error, "hint", "") or None)
+        app.metrics.crashed(time())
+    except Exception:
+        log.exception("pass failed: this is a fault of jailops")
+        app.metrics.crashed(time())
+    finally:
+        stopping.cancel()
+    return None
+
+
+def _signals(wake: Wake, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        wake.poke("stop")
+
+    loop.add_signal_handler(signal.SIGHUP, wake.poke, "signal")
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, end)

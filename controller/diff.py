@@ -1,0 +1,125 @@
+"""What must change: wanted facts against seen facts, field by field. What was not observed is not touched.
+
+In: resources, a world and what was applied before. Out: changes, holds, and one status for every object. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from controller.drivers import DRIVERS, World
+from controller.errors import ControllerError, Stall, Wait
+from controller.model import Cause, Change, Facts, Held, Hold, Ref, Resource, State, Status
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One look, judged."""
+
+    changes: tuple[Change, ...]
+    holds: tuple[Hold, ...]
+    statuses: Mapping[Ref, Status]
+    wants: Mapping[Ref, Facts | None]
+
+    @property
+    def ready(self) -> frozenset[Ref]:
+        return frozenset(ref for ref, status in self.statuses.items() if status.state in ("Ready", "Retired"))
+
+
+def judge(resources: Sequence[Resource], world: World, known: Mapping[Ref, str]) -> Verdict:
+    """Compare every object. `known` holds the digest of the wanted facts that each object was last brought to."""
+    changes: list[Change] = []
+    holds: list[Hold] = []
+    statuses: dict[Ref, Status] = {}
+    wants: dict[Ref, Facts | None] = {}
+    for resource in resources:
+        verdict = _judge_one(resource, world, known, wants)
+        if isinstance(verdict, Change):
+            changes.append(verdict)
+            statuses[resource.ref] = Status(
+                resource.ref, "Drifted", "differs from the manifests", origin=resource.origin, detail=verdict.detail
+            )
+        elif isinstance(verdict, Hold):
+            holds.append(verdict)
+            statuses[resource.ref] = _held(resource, verdict, world)
+        else:
+            statuses[resource.ref] = verdict
+    return Verdict(tuple(changes), tuple(holds), statuses, wants)
+
+
+def digest_of(facts: Facts | None) -> str:
+    """A short name for a set of facts, equal for equal facts whatever their order."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def _judge_one(
+    resource: Resource, world: World, known: Mapping[Ref, str], wants: dict[Ref, Facts | None]
+) -> Change | Hold | Status:
+    ref = resource.ref
+    if ref in world.observed.stalled:
+        message, hint = world.observed.stalled[ref]
+        return Hold(ref, "stalled", message, hint)
+    seen = world.observed.seen.get(ref)
+    if seen is None:
+        return Hold(ref, "unknown", world.observed.unknown.get(ref, "was not looked at"))
+    try:
+        want = DRIVERS[ref.kind].want(resource, world)
+    except Wait as wait:
+        return Hold(ref, "waiting", str(wait))
+    except Stall as stall:
+        return Hold(ref, "stalled", str(stall), stall.hint)
+    except ControllerError as error:
+        return Hold(ref, "unknown", str(error))
+    wants[ref] = want
+    if seen.busy is not None:
+        return Hold(ref, "busy", seen.busy.stage)
+    if not differs(want, seen.facts):
+        state = "Retired" if resource.retired else "Ready"
+        return Status(ref, state, origin=resource.origin, detail=seen.detail)
+    return Change(resource, want, seen.facts, _cause(resource, want, known), seen.detail)
+
+
+def differs(want: Facts | None, have: Facts | None) -> bool:
+    """Only the fields that are wanted are ours to compare."""
+    if want is None or have is None:
+        return want is not have
+    return any(have.get(name) != value for name, value in want.items())
+
+
+def _cause(resource: Resource, want: Facts | None, known: Mapping[Ref, str]) -> Cause:
+    if resource.retired:
+        return "retire"
+    if resource.ref not in known:
+        return "new"
+    return "drift" if known[resource.ref] == digest_of(want) else "intent"
+
+
+_STATES: Mapping[Held, State] = {
+    "waiting": "Waiting",
+    "unknown": "Unknown",
+    "stalled": "Stalled",
+    "busy": "Changing",
+    "failed": "Failed",
+    "not-converging": "NotConverging",
+    "watched": "Drifted",
+}
+
+
+def held_status(status: Status, hold: Hold) -> Status:
+    """How an object stands that is not touched now."""
+    return replace(status, state=_STATES[hold.why], message=hold.message, hint=hold.hint)
+
+
+def _held(resource: Resource, hold: Hold, world: World) -> Status:
+    seen = world.observed.seen.get(resource.ref)
+    plain = Status(
+        resource.ref,
+        "Unknown",
+        origin=resource.origin,
+        busy=seen.busy if seen else None,
+        detail=seen.detail if seen else {},
+    )
+    return held_status(plain, hold)

@@ -1,0 +1,116 @@
+"""What every driver speaks: what to ask, what the answer meant, what should be, and what to do about it. In data.
+
+A driver never awaits, logs, reads a clock or opens a file. It is given values and returns values; its `steps` is a
+generator that yields `Run`s and is sent each one's `Answer`, so that one driver serves the daemon, `jailops plan` and
+the tests alike. A new resource type is a driver, an encoder and a folder of cases; the core does not learn its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from controller.errors import Retry, Stall
+from controller.graph import Desired
+from controller.model import Answer, Change, Facts, Observed, Probe, Ref, Resource, Risk, Seen, Steps, Unseen
+
+
+@dataclass(frozen=True)
+class World:
+    """What drivers may know when they say what should be: the manifests, the last look, and what was applied before."""
+
+    desired: Desired
+    observed: Observed
+    applied: Mapping[Ref, Facts] = field(default_factory=dict)
+    digest: Callable[[str], str] = lambda text: text
+    """sha256 of a text whose `secret()` holes are filled. Raises Stall when a secret is missing."""
+    retry: frozenset[Ref] = frozenset()
+    """Objects whose last failure the operator wants forgotten."""
+    generations: Mapping[str, str] = field(default_factory=dict)
+    """Host -> the generation it should boot: see `controller.drivers.published`."""
+    ready: frozenset[Ref] = frozenset()
+    """Objects that the last look found as wanted."""
+
+    def seen(self, ref: Ref) -> Seen | None:
+        """What the last look saw of an object, or None when it is unknown."""
+        return self.observed.seen.get(ref)
+
+
+class Explanation(NamedTuple):
+    """A change in a person's words."""
+
+    summary: str
+    reason: str
+    risk: Risk = "none"
+
+
+class Driver(Protocol):
+    kind: ClassVar[str]
+
+    def resources(self, desired: Desired) -> Iterator[Resource]:
+        """Every object of this kind that the manifests ask for."""
+        ...
+
+    def retired(self, ref: Ref, memory: Mapping[str, Any], desired: Desired) -> Resource | None:
+        """An object that we made and no manifest declares any more, or None when nothing remains to be done for it."""
+        ...
+
+    def memory(self, resource: Resource) -> Mapping[str, Any]:
+        """What must be remembered, as JSON, to retire the object later."""
+        ...
+
+    def probes(self, resource: Resource) -> tuple[Probe, ...]:
+        """What to ask. Equal probes of several objects are asked once."""
+        ...
+
+    def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
+        """What the answers mean. Raises Retry for what cannot be known now and Stall for what needs a person."""
+        ...
+
+    def want(self, resource: Resource, world: World) -> Facts | None:
+        """What should be true. Raises Wait when that depends on something that is not there yet."""
+        ...
+
+    def explain(self, change: Change) -> Explanation: ...
+
+    def steps(self, change: Change, world: World) -> Steps: ...
+
+
+class Base:
+    """The answers most drivers give."""
+
+    kind: ClassVar[str] = ""
+
+    def retired(self, ref: Ref, memory: Mapping[str, Any], desired: Desired) -> Resource | None:
+        del ref, memory, desired
+
+    def memory(self, resource: Resource) -> Mapping[str, Any]:
+        del resource
+        return {}
+
+
+def answered(answers: Sequence[Answer | Unseen]) -> list[Answer]:
+    """All answers, or Retry: most drivers can say nothing when part of the look is missing."""
+    missing = [answer.reason for answer in answers if isinstance(answer, Unseen)]
+    if missing:
+        raise Retry(missing[0])
+    return [answer for answer in answers if isinstance(answer, Answer)]
+
+
+def checked(answer: Answer, doing: str) -> Answer:
+    """An answer whose exit status was 0. Raises Stall with what the machine said, else."""
+    if answer.exit != 0:
+        raise Stall(f"cannot {doing}: {last_words(answer)}")
+    return answer
+
+
+def last_words(answer: Answer) -> str:
+    """What a failed command said, short enough for a line."""
+    text = " / ".join(line.strip() for line in (answer.err or answer.out).strip().splitlines()[-3:])
+    return f"{text or 'no message'} (exit {answer.exit})"
+
+
+def differing(want: Facts, have: Facts | None) -> list[str]:
+    """The wanted fields that the world does not have."""
+    return [name for name, value in want.items() if have is None or have.get(name) != value]

@@ -1,0 +1,90 @@
+"""The boot files below the TFTP root: pxeboot and loader.efi of every generation that a host of this server boots.
+
+Each lies at the path that ``filename`` names, which holds the generation, so a new one never replaces the file that a
+node is fetching at this moment, and DHCP switches root and boot file together. Proven by digest, never by exit status.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from controller.drivers import looks
+from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers.generations import complete_generations
+from controller.encode.sh import lines, put_file, raw, sh
+from controller.errors import Retry, Stall
+from controller.graph import Desired, rootfs
+from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Seen, Steps, Unseen
+
+BOOT_FILES = ("boot/pxeboot", "boot/loader.efi")
+
+
+@dataclass(frozen=True)
+class TftpRoot:
+    root: str
+    images: tuple[str, ...]
+
+
+class BootFiles(Base):
+    kind: ClassVar[str] = "bootfiles"
+
+    def resources(self, desired: Desired) -> Iterator[Resource]:
+        for name, server in sorted(desired.boot_servers.items()):
+            images = tuple(sorted({host.spec.image for host in desired.hosts_of_boot_server(name)}))
+            yield Resource(Ref(self.kind, name), name, TftpRoot(server.spec.tftp.root, images), origin=server.origin)
+
+    def probes(self, resource: Resource) -> tuple[Probe, ...]:
+        """One line ``digest path`` per boot file that is there."""
+        spec: TftpRoot = resource.spec
+        listing = [
+            sh('for f in {image}/*/{file}; do test -f "$f" && echo "$(jo_sha "$f") $f"; done', image=image, file=file)
+            for image in spec.images
+            for file in BOOT_FILES
+        ]
+        script = lines(sh("cd {root} || exit 75", root=spec.root), looks.SHA256, *listing, sh(":"))
+        return (Probe(resource.host, script),)
+
+    def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
+        del applied
+        answer = answered(answers)[0]
+        if answer.exit != 0:
+            raise Retry(f"cannot look into the TFTP root {resource.spec.root}: {last_words(answer)}")
+        return Seen({path: digest for digest, path in (line.split(" ", 1) for line in answer.out.splitlines())})
+
+    def want(self, resource: Resource, world: World) -> Facts | None:
+        return {path: digest for path, digest, _ in _wanted(resource, world)}
+
+    def explain(self, change: Change) -> Explanation:
+        new = [path for path, digest in (change.want or {}).items() if (change.have or {}).get(path) != digest]
+        return Explanation(f"copy boot files to {change.ref.name}", ", ".join(new))
+
+    def steps(self, change: Change, world: World) -> Steps:
+        for path, digest, source in _wanted(change.resource, world):
+            if (change.have or {}).get(path) == digest:
+                continue
+            san, file = source
+            got = yield Run(f"read {file}", sh("cat {file}", file=file), host=san, writes=False, timeout=120)
+            data = checked(got, f"read {file} on {san}").stdout
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise Stall(
+                    f"cannot publish {path}: {file} on {san} is not the file that the generation's manifest lists",
+                    hint="a generation was changed by hand after it was complete; build it again",
+                )
+            target = f"{change.resource.spec.root}/{path}"
+            put = sh("mkdir -p {dir} && {put}", dir=target.rpartition("/")[0], put=raw(put_file(target, data)))
+            checked((yield Run(f"write {path}", put, timeout=120)), f"write {target}")
+
+
+def _wanted(resource: Resource, world: World) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Path below the TFTP root, digest, and where the file comes from: for every generation that a host should boot."""
+    desired = world.desired
+    hosts = desired.hosts_of_boot_server(resource.ref.name)
+    wanted = {(host.spec.image, world.generations[host.name]) for host in hosts if host.name in world.generations}
+    for image, generation in sorted(wanted):
+        manifest: Mapping[str, Any] = complete_generations(world.observed, image).get(generation, {})
+        san = desired.images[image].spec.san
+        for file, digest in sorted(manifest.get("bootFiles", {}).items()):
+            yield f"{image}/{generation}/{file}", digest, (san, f"{rootfs(desired, image, generation)}/{file}")

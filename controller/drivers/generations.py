@@ -1,0 +1,143 @@
+"""What a generation is made of, how it is named, and which one each host should boot. Pure.
+
+A generation's name is the hash of everything that goes into it, known before anything is built. What is a host's own
+lies in that host's share; a generation only names where each share is, and a generation that differs from the booted
+one in other hosts' lines alone leaves this host in sync.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.graph import Desired, host_share
+from controller.manifests import HostSpec, ImageSpec
+from controller.model import Observed, Ref
+
+RECIPE = 1
+"""Counts up when the same inputs give a different root filesystem because jailops prepares it differently."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that goes into one image's next generation, split into what costs hours and what costs seconds."""
+
+    world: Mapping[str, Any]
+    configuration: Mapping[str, Any]
+    hosts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def world_key(self) -> str:
+        return _key(self.world)
+
+    @property
+    def generation(self) -> str:
+        return _key({"recipe": RECIPE, "world": self.world, "configuration": self.configuration, "hosts": self.hosts})
+
+    def host_key(self, host: str) -> str:
+        """Equal for two generations that this host cannot tell apart."""
+        return _key(
+            {
+                "recipe": RECIPE,
+                "world": self.world,
+                "configuration": self.configuration,
+                "host": self.hosts.get(host),
+            }
+        )
+
+
+def inputs(desired: Desired, image: str) -> Inputs:
+    """What the manifests say about one image."""
+    manifest = desired.images[image]
+    spec = manifest.spec
+    hosts = desired.hosts_of_image(image)
+    return Inputs(
+        world=_world(spec),
+        configuration=_configuration(spec, [host.spec for host in hosts]),
+        hosts={
+            host.name: {
+                "address": desired.host_address(host.name),
+                "share": share_source(desired, host.name),
+            }
+            for host in hosts
+        },
+    )
+
+
+def share_source(desired: Desired, host: str) -> str:
+    """What the node mounts for a moment at boot to fetch its own files (rc.initdiskless, ``diskless_remount``)."""
+    san = desired.sans[desired.hosts[host].spec.san].spec
+    return f"{san.nfs.address}:{host_share(desired, host)}/etc"
+
+
+def choose(desired: Desired, observed: Observed) -> dict[str, str]:
+    """Host -> the generation it should boot: the wanted one once it is complete, until then the one it is served now.
+
+    A host that has neither is absent from the answer. An image that could not be looked at changes nothing.
+    """
+    chosen: dict[str, str] = {}
+    for name, host in desired.hosts.items():
+        complete = complete_generations(observed, host.spec.image)
+        target = inputs(desired, host.spec.image).generation
+        served = served_generation(observed, host.spec.boot_server, name)
+        if target in complete:
+            chosen[name] = target
+        elif served is not None:
+            chosen[name] = served
+        elif complete:
+            chosen[name] = max(complete, key=lambda one: (complete[one].get("finished", 0), one))
+    return chosen
+
+
+def complete_generations(observed: Observed, image: str) -> Mapping[str, Mapping[str, Any]]:
+    """Generation -> its manifest, for those that are complete on the share. Empty also when it was not seen."""
+    seen = observed.seen.get(Ref("image", image))
+    found: Mapping[str, Mapping[str, Any]] = seen.detail.get("generations", {}) if seen else {}
+    return found
+
+
+def served_generation(observed: Observed, boot_server: str, host: str) -> str | None:
+    """The generation that the boot server's entry names now, by the last part of its root-path."""
+    seen = observed.seen.get(Ref("dhcp", boot_server))
+    entry = ((seen.facts or {}).get("hosts", {}) if seen else {}).get(host)
+    return str(entry["root-path"]).rpartition("/")[2] if entry else None
+
+
+def same_for_host(generations: Mapping[str, Mapping[str, Any]], host: str, one: str, other: str) -> bool:
+    """Whether a host cannot tell two generations apart."""
+    if one == other:
+        return True
+    keys = [generations.get(name, {}).get("hosts", {}).get(host) for name in (one, other)]
+    return keys[0] is not None and keys[0] == keys[1]
+
+
+def _world(spec: ImageSpec) -> dict[str, Any]:
+    return {
+        "release": spec.release,
+        "architecture": spec.architecture,
+        "source": spec.source.model_dump(mode="json", exclude_none=True),
+        "srcConf": sorted(spec.src_conf),
+        "makeOptions": dict(spec.make_options),
+        "kernel": spec.kernel.model_dump(mode="json"),
+    }
+
+
+def _configuration(spec: ImageSpec, hosts: list[HostSpec]) -> dict[str, Any]:
+    dumped = spec.model_dump(mode="json", exclude_none=True, by_alias=True)
+    own = ("packages", "packageRepository", "rcConf", "loaderConf", "users", "rootAuthorizedKeys", "files", "memory")
+    return {name: dumped.get(name) for name in own} | {
+        "mounts": sorted({host.jail_disk.mount for host in hosts}),
+        "managers": sorted({host.jails.manager for host in hosts}),
+        "jailDirectories": sorted({host.jails.directory or f"{host.jail_disk.mount}/jails" for host in hosts}),
+        "rulesets": sorted({str(host.jails.devfs_ruleset) for host in hosts}),
+        "labels": sorted({host.jail_disk.label for host in hosts}),
+    }
+
+
+def _key(value: object) -> str:
+    """Twelve hex digits: 48 bits, enough for names among the few generations that one share holds."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,243 @@
+"""Images: a complete generation on the share, built by a detached job on the build VM.
+
+The look asks two machines. The SAN says which generations are complete, so that an image stays known while the build VM
+is off; the build VM says how its job stands. Steps only ever start a job: hours pass in it, not in a pass. A failed job
+stays failed until its inputs change or an operator asks again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from controller.drivers import looks
+from controller.drivers.base import Base, Explanation, World, checked, last_words
+from controller.drivers.generations import inputs
+from controller.drivers.recipe import STAGE, BuildPlace, build_script
+from controller.encode.buildlog import first_error, progress
+from controller.encode.job import TAIL_MOST, Job, job_forget_script, job_look_script, job_start_script, parse_job
+from controller.encode.sh import sh
+from controller.errors import Retry, Stall
+from controller.graph import Desired
+from controller.model import Answer, Change, Facts, Observed, Probe, Progress, Ref, Resource, Run, Seen, Steps, Unseen
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    image: str
+    san: str
+    directory: str
+    """Where the image's generations lie on the SAN."""
+    work: str
+    """Where jobs keep their scripts, logs and results on the build VM."""
+    generation: str
+
+    @property
+    def job(self) -> str:
+        return f"image-{self.image}-{self.generation}"
+
+
+class Images(Base):
+    kind: ClassVar[str] = "image"
+
+    def resources(self, desired: Desired) -> Iterator[Resource]:
+        for name, image in sorted(desired.images.items()):
+            san = desired.sans[image.spec.san].spec
+            spec = ImageJob(
+                name,
+                image.spec.san,
+                f"{san.nfs.root}/images/{name}",
+                desired.build_vms[image.spec.build_vm].spec.work_dir,
+                inputs(desired, name).generation,
+            )
+            needs = (Ref("exports", image.spec.san),)
+            yield Resource(Ref(self.kind, name), image.spec.build_vm, spec, needs, image.origin)
+
+    def probes(self, resource: Resource) -> tuple[Probe, ...]:
+        spec: ImageJob = resource.spec
+        listing = sh(
+            """test -d {root} || exit 75
+cd {directory} 2>/dev/null || exit 44
+for m in */.jailops/manifest.json; do
+  test -f "$m" && printf '%s\\t' "${{m%%/*}}" && cat "$m"
+done
+:""",
+            root=spec.directory.rpartition("/images/")[0],
+            directory=spec.directory,
+        )
+        markers = sh(
+            """test -f {log} || exit 44
+echo "$(($(wc -l < {log})))"
+grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
+            log=f"{spec.work}/jobs/{spec.job}/log",
+        )
+        return (
+            Probe(spec.san, listing),
+            Probe(resource.host, job_look_script(f"{spec.work}/jobs", spec.job, -TAIL_MOST)),
+            Probe(resource.host, markers),
+        )
+
+    def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
+        del applied
+        spec: ImageJob = resource.spec
+        listing, look, markers = answers
+        generations = _generations(listing)
+        detail: dict[str, Any] = {"generations": generations, "wanted": spec.generation}
+        complete = spec.generation in generations
+        if isinstance(look, Unseen) or isinstance(markers, Unseen):
+            if complete:
+                return Seen({"generation": spec.generation}, detail=detail)
+            reason = look.reason if isinstance(look, Unseen) else "its log cannot be read"
+            raise Retry(f"cannot see whether {spec.image} is being built: {reason}")
+        log = Log(parse_job(look), markers.out)
+        detail["job"] = log.facts()
+        have = {"generation": spec.generation if complete else _newest(generations)} if generations else None
+        return Seen(have, busy=log.progress() if log.job.state == "running" else None, detail=detail)
+
+    def want(self, resource: Resource, world: World) -> Facts | None:
+        seen = world.seen(resource.ref)
+        job: Mapping[str, Any] = (seen.detail.get("job") or {}) if seen else {}
+        if job.get("state") == "done" and resource.ref not in world.retry and not _is_complete(resource, seen):
+            raise Stall(
+                f"cannot build {resource.spec.image}: {job['error']}",
+                hint=f"the log is {resource.spec.work}/jobs/{resource.spec.job}/log on {resource.host}; mend the cause and "
+                f"push, or try the same inputs again with: jailops retry {resource.ref}",
+            )
+        return {"generation": resource.spec.generation}
+
+    def explain(self, change: Change) -> Explanation:
+        job = change.detail.get("job", {}).get("state")
+        reason = "the last build vanished without a result" if job == "lost" else "no generation has these inputs yet"
+        return Explanation(f"build {change.resource.spec.image} generation {change.resource.spec.generation}", reason)
+
+    def steps(self, change: Change, world: World) -> Steps:
+        spec: ImageJob = change.resource.spec
+        place = build_place(world.desired, spec.image)
+        state = change.detail.get("job", {}).get("state")
+        if state in ("done", "lost"):
+            forget = job_forget_script(f"{spec.work}/jobs", spec.job)
+            checked((yield Run("forget the build that ended before", forget)), "forget the last build")
+        script = build_script(world.desired, spec.image, place, inputs(world.desired, spec.image))
+        start = job_start_script(f"{spec.work}/jobs", spec.job, script)
+        checked((yield Run(f"start the build of {spec.image} {spec.generation}", start)), "start the build")
+        look = job_look_script(f"{spec.work}/jobs", spec.job, -TAIL_MOST)
+        answer = yield Run("see the build run", look, writes=False)
+        if parse_job(answer).state == "absent":
+            raise Retry(f"cannot start the build of {spec.image}: no job is there after it was started")
+
+
+def build_place(desired: Desired, image: str) -> BuildPlace:
+    """Where on the build VM an image is built and put."""
+    spec = desired.images[image].spec
+    vm = desired.build_vms[spec.build_vm].spec
+    san = desired.sans[spec.san].spec
+    return BuildPlace(
+        source=vm.source_dir,
+        objects=vm.object_dir,
+        work=vm.work_dir,
+        share=vm.share,
+        share_source=f"{san.nfs.address}:{san.nfs.root}",
+        jobs=vm.jobs,
+    )
+
+
+def _generations(listing: Answer | Unseen) -> dict[str, dict[str, Any]]:
+    """The complete generations, from lines ``generation TAB manifest``."""
+    if isinstance(listing, Unseen):
+        raise Retry(f"cannot see which generations are complete: {listing.reason}")
+    if listing.exit == looks.ABSENT:
+        return {}
+    if listing.exit == looks.AWAY:
+        return {}
+    if listing.exit != 0:
+        raise Retry(f"cannot see which generations are complete: {last_words(listing)}")
+    found = {}
+    for line in listing.out.splitlines():
+        generation, _, text = line.partition("\t")
+        try:
+            found[generation] = dict(json.loads(text))
+        except ValueError as error:
+            raise Retry(f"cannot read the manifest of generation {generation}: {error}") from error
+    return found
+
+
+def _is_complete(resource: Resource, seen: Seen | None) -> bool:
+    return bool(seen) and resource.spec.generation in (seen.detail["generations"] if seen else {})
+
+
+def _newest(generations: Mapping[str, Mapping[str, Any]]) -> str:
+    return max(generations, key=lambda one: (generations[one].get("finished", 0), one))
+
+
+@dataclass(frozen=True)
+class Log:
+    """A job and what its log says: the markers of the whole log, the text of its end."""
+
+    job: Job
+    markers: str
+    """The number of all lines, then the marker lines."""
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "state": self.job.state,
+            "exit": self.job.exit,
+            "started": self.job.started,
+            "finished": self.job.finished,
+        }
+        if self.job.state == "done":
+            facts["error"] = self._error()
+        return facts
+
+    def progress(self) -> Progress:
+        """make's own stage inside ours, and the share of the whole."""
+        seen = progress(self.markers)
+        ours = [line.removeprefix(STAGE) for line in self.markers.splitlines() if line.startswith(STAGE)][-1:]
+        stage = ": ".join([*ours, *([seen.stage] if seen.stage and seen.target else [])])
+        return Progress(stage or "starting", seen.ratio, self.job.started)
+
+    def _error(self) -> str:
+        text = self.job.tail.decode("utf-8", "backslashreplace")
+        found = first_error(text)
+        if found is not None:
+            return f"line {self._before(text) + found.line_number} of the log: {found.text} (exit {self.job.exit})"
+        last = "".join([line for line in text.splitlines() if line.strip()][-1:])
+        return f"the job ended with exit {self.job.exit} and without a generation; its last line: {last}"
+
+    def _before(self, tail: str) -> int:
+        """How many lines of the log come before its tail."""
+        total = self.markers.partition("\n")[0]
+        return max(int(total) - tail.count("\n"), 0) if total.isdigit() else 0
+
+
+@dataclass(frozen=True)
+class EndedBuild:
+    """A build that is over, as the look tells it every time until the next one begins."""
+
+    image: str
+    generation: str
+    result: str
+    started: float | None
+    finished: float | None
+    message: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        return self.finished - self.started if self.started and self.finished else None
+
+
+def ended_builds(observed: Observed) -> Iterator[EndedBuild]:
+    """Every image whose wanted generation's job has ended."""
+    for ref, seen in observed.seen.items():
+        job = seen.detail.get("job") or {}
+        if ref.kind == Images.kind and job.get("state") == "done":
+            good = seen.detail["wanted"] in seen.detail["generations"]
+            yield EndedBuild(
+                ref.name,
+                seen.detail["wanted"],
+                "done" if good else "failed",
+                job["started"],
+                job["finished"],
+                "" if good else str(job.get("error", "")),
+            )

@@ -1,0 +1,36 @@
+"""Where things lie on a node, in one place because several drivers need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from controller.graph import Desired, target_iqn
+
+
+@dataclass(frozen=True)
+class Disk:
+    target: str
+    portal: str
+    label: str
+    mount: str
+
+    @property
+    def device(self) -> str:
+        return f"/dev/ufs/{self.label}"
+
+
+def disk_of(desired: Desired, host: str) -> Disk:
+    spec = desired.hosts[host].spec
+    san = desired.sans[spec.san].spec
+    return Disk(target_iqn(desired, host), san.iscsi.portal, spec.jail_disk.label, spec.jail_disk.mount)
+
+
+def jail_directory(desired: Desired, host: str) -> str:
+    spec = desired.hosts[host].spec
+    return spec.jails.directory or f"{spec.jail_disk.mount}/jails"
+
+
+def frozen(value: Any) -> Any:
+    """JSON gives lists where the spec has tuples."""
+    return tuple(frozen(one) for one in value) if isinstance(value, list) else value

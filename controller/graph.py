@@ -1,0 +1,108 @@
+"""The manifests as one graph: every name resolved to the object it means.
+
+In: the objects of one revision, already checked. Out: `Desired`, frozen, which answers the questions drivers ask ("which
+hosts boot this image?"). It looks at nothing else and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Any
+
+from controller.manifests import (
+    BootServerSpec,
+    BuildVMSpec,
+    HostSpec,
+    ImageSpec,
+    JailSpec,
+    Manifest,
+    SanSpec,
+    SiteSpec,
+)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What one revision asks for."""
+
+    build_vms: Mapping[str, Manifest[BuildVMSpec]] = field(default_factory=dict)
+    sans: Mapping[str, Manifest[SanSpec]] = field(default_factory=dict)
+    boot_servers: Mapping[str, Manifest[BootServerSpec]] = field(default_factory=dict)
+    images: Mapping[str, Manifest[ImageSpec]] = field(default_factory=dict)
+    hosts: Mapping[str, Manifest[HostSpec]] = field(default_factory=dict)
+    jails: Mapping[tuple[str, str], Manifest[JailSpec]] = field(default_factory=dict)
+    site: SiteSpec = field(default_factory=SiteSpec)
+
+    def hosts_of_image(self, image: str) -> list[Manifest[HostSpec]]:
+        return [host for _, host in sorted(self.hosts.items()) if host.spec.image == image]
+
+    def hosts_of_boot_server(self, server: str) -> list[Manifest[HostSpec]]:
+        return [host for _, host in sorted(self.hosts.items()) if host.spec.boot_server == server]
+
+    def hosts_of_san(self, san: str) -> list[Manifest[HostSpec]]:
+        return [host for _, host in sorted(self.hosts.items()) if host.spec.san == san]
+
+    def images_of_san(self, san: str) -> list[Manifest[ImageSpec]]:
+        return [image for _, image in sorted(self.images.items()) if image.spec.san == san]
+
+    def jails_of(self, host: str) -> list[Manifest[JailSpec]]:
+        """The host's jails in the order in which they start: `after` first, then by name."""
+        jails = {name: jail for (owner, name), jail in sorted(self.jails.items()) if owner == host}
+        order = TopologicalSorter({name: sorted(set(jail.spec.after)) for name, jail in jails.items()})
+        return [jails[name] for name in order.static_order()]
+
+    def host_address(self, host: str) -> str:
+        return str(self.hosts[host].spec.address).partition("/")[0]
+
+    def names(self) -> frozenset[str]:
+        """Every object as ``Kind/name``: what a later revision is compared with before it may remove anything."""
+        kinds: Mapping[str, Iterable[str]] = {
+            "BuildVM": self.build_vms,
+            "San": self.sans,
+            "BootServer": self.boot_servers,
+            "Image": self.images,
+            "Host": self.hosts,
+            "Jail": (f"{host}/{name}" for host, name in self.jails),
+        }
+        return frozenset(f"{kind}/{name}" for kind, names in kinds.items() for name in names)
+
+
+_SHELVES = {
+    "BuildVM": "build_vms",
+    "San": "sans",
+    "BootServer": "boot_servers",
+    "Image": "images",
+    "Host": "hosts",
+}
+
+
+def resolve(objects: Iterable[Manifest[Any]]) -> Desired:
+    """Put every object on its shelf. The objects have passed `manifests.check`, so every reference leads somewhere."""
+    shelves: dict[str, dict[Any, Any]] = {shelf: {} for shelf in (*_SHELVES.values(), "jails")}
+    site = SiteSpec()
+    for manifest in objects:
+        if manifest.kind == "Site":
+            site = manifest.spec
+        elif manifest.kind == "Jail":
+            shelves["jails"][manifest.spec.host, manifest.name] = manifest
+        else:
+            shelves[_SHELVES[manifest.kind]][manifest.name] = manifest
+    return Desired(site=site, **shelves)
+
+
+def rootfs(desired: Desired, image: str, generation: str) -> str:
+    """Where a generation lies on the SAN."""
+    spec = desired.images[image].spec
+    return f"{desired.sans[spec.san].spec.nfs.root}/images/{image}/{generation}"
+
+
+def host_share(desired: Desired, host: str) -> str:
+    """The directory that holds one host's own files; it is exported to that host alone."""
+    return f"{desired.sans[desired.hosts[host].spec.san].spec.nfs.root}/hosts/{host}"
+
+
+def target_iqn(desired: Desired, host: str) -> str:
+    san = desired.sans[desired.hosts[host].spec.san].spec
+    return f"{san.iscsi.iqn_prefix}:{host}"

@@ -1,0 +1,65 @@
+"""The controller's hands: the fleet, with the fence in every act, and the machines that the manifests name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from controller.errors import ControllerError
+from controller.graph import Desired
+from controller.model import Answer, Lane
+from controller.transport import Endpoint, Fence, Fleet
+
+
+class Hands:
+    """A fleet that knows who acts."""
+
+    def __init__(self, fleet: Fleet, fence: Fence, key_file: Path, via: Mapping[str, str]) -> None:
+        self._fleet = fleet
+        self._fence = fence
+        self._key_file = key_file
+        self._via = via
+
+    def know(self, desired: Desired) -> None:
+        """Reach exactly the machines of these manifests. Unchanged ones keep their connections."""
+        self._fleet.update(endpoints(desired, self._key_file, self._via))
+
+    async def ask_each(
+        self, host: str, lane: Lane, scripts: Sequence[str], timeout: float
+    ) -> Sequence[Answer | ControllerError]:
+        return await self._fleet.ask_each(host, lane, scripts, timeout)
+
+    async def ask(self, host: str, lane: Lane, scripts: Sequence[str], timeout: float) -> list[Answer]:
+        return await self._fleet.ask(host, lane, scripts, timeout)
+
+    async def act(self, host: str, lane: Lane, script: str, timeout: float) -> Answer:
+        return await self._fleet.act(host, lane, script, timeout, self._fence)
+
+    @property
+    def last_seen(self) -> Mapping[str, float]:
+        return self._fleet.last_seen
+
+
+def endpoints(desired: Desired, key_file: Path, via: Mapping[str, str]) -> dict[str, Endpoint]:
+    """Every machine by name, with its pinned key."""
+    found: dict[str, Endpoint] = {}
+    for name, machine in (*desired.build_vms.items(), *desired.sans.items(), *desired.boot_servers.items()):
+        found[name] = _endpoint(name, machine.spec.ssh.address, machine.spec.ssh, key_file, via)
+    for name, host in desired.hosts.items():
+        found[name] = _endpoint(name, desired.host_address(name), host.spec.ssh, key_file, via)
+    return found
+
+
+def _endpoint(name: str, address: str, ssh: Any, key_file: Path, via: Mapping[str, str]) -> Endpoint:
+    elsewhere, _, port = via.get(name, "").partition(":")
+    return Endpoint(
+        name=name,
+        address=str(address),
+        host_key=ssh.host_key,
+        client_key_file=key_file,
+        port=ssh.port,
+        user=ssh.user,
+        connect_address=elsewhere,
+        connect_port=int(port or 0),
+    )

@@ -1,0 +1,1 @@
+"""Simulated machines and the site made of them."""

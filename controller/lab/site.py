@@ -1,0 +1,588 @@
+"""The simulated site: build VM, SAN, boot server and diskless nodes on one computer, without privileges.
+
+In: a `SitePlan` (names, addresses and paths as the manifests say them). Out: machines that behave, an SSH endpoint on
+loopback for each, a client key that opens them, and `look`, which tells what is true on a machine without asking the
+controller. The machines share nothing but what their daemons give: a node boots what DHCP, TFTP and NFS serve to its
+card and address at that moment. Nothing is left behind when the context ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import asyncssh
+
+from controller.lab import boot
+from controller.lab.machine import Layout, Machine, standin
+from controller.lab.servers import dhcpd, source
+from controller.lab.servers.kit import Box
+from controller.lab.servers.rootfs import GROUP, MASTER_PASSWD, databases
+from controller.lab.ssh import Sshd
+
+NET: Final = "/.machine/net"
+INTERNET: Final = "/.machine/internet"
+"""Where the build VM sees what stands in for the outside world."""
+RUN: Final = standin("controller.lab.servers.run")
+DEBIAN: Final = ("dhcpd", "systemctl", "service", "ss", "tgtadm", "tgt-admin", "exportfs", "dbus-send")
+BUILDER: Final = (
+    "make",
+    "svnlite",
+    "svnliteversion",
+    "tar",
+    "bsdtar",
+    "pkg",
+    "pw",
+    "pwd_mkdb",
+    "mount",
+    "umount",
+    "chroot",
+)
+SBIN: Final = frozenset({"mount", "umount"})
+USR_BIN: Final = frozenset({"make", "svnlite", "svnliteversion", "tar", "bsdtar", "systemctl", "dbus-send", "ss"})
+
+
+@dataclass(frozen=True, slots=True)
+class VmPlan:
+    name: str
+    address: str
+    share: str = "/mnt/jailops"
+    source_dir: str = "/usr/src"
+    object_dir: str = "/usr/obj"
+
+
+@dataclass(frozen=True, slots=True)
+class SanPlan:
+    name: str
+    address: str
+    nfs_root: str = "/export/jailops"
+    volumes: str = "/srv/volumes"
+
+
+@dataclass(frozen=True, slots=True)
+class BootPlan:
+    name: str
+    address: str
+    subnet: str = "198.51.100.0/24"
+    gateway: str = ""
+    include_file: str = "/etc/dhcp/jailops.conf"
+    tftp_root: str = "/srv/tftp"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    name: str
+    mac: str
+    interface: str
+    san: str
+    boot_server: str
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """Which computers there are."""
+
+    vms: tuple[VmPlan, ...] = ()
+    sans: tuple[SanPlan, ...] = ()
+    boot_servers: tuple[BootPlan, ...] = ()
+    nodes: tuple[NodePlan, ...] = ()
+
+    @classmethod
+    def of(cls, documents: Iterable[Mapping[str, Any]]) -> SitePlan:
+        """The plan that plain manifests (kind, metadata, spec with their YAML names) describe."""
+        by_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+        for one in documents:
+            by_kind.setdefault(one["kind"], []).append((one["metadata"]["name"], one["spec"]))
+        gateways = [str(spec["gateway"]) for _, spec in by_kind.get("Host", []) if spec.get("gateway")]
+        return cls(
+            tuple(_vm(name, spec) for name, spec in by_kind.get("BuildVM", [])),
+            tuple(_san(name, spec) for name, spec in by_kind.get("San", [])),
+            tuple(_boot_server(name, spec, "".join(gateways[:1])) for name, spec in by_kind.get("BootServer", [])),
+            tuple(_node(name, spec) for name, spec in by_kind.get("Host", [])),
+        )
+
+
+def _vm(name: str, spec: Mapping[str, Any]) -> VmPlan:
+    plan = VmPlan(name, str(spec["ssh"]["address"]))
+    said = {"share": spec.get("share"), "source_dir": spec.get("sourceDir"), "object_dir": spec.get("objectDir")}
+    return VmPlan(plan.name, plan.address, **{key: str(value) for key, value in said.items() if value})
+
+
+def _san(name: str, spec: Mapping[str, Any]) -> SanPlan:
+    address = str(spec["nfs"].get("address") or spec["ssh"]["address"])
+    return SanPlan(name, address, str(spec["nfs"]["root"]), str(spec["iscsi"]["volumes"]))
+
+
+def _boot_server(name: str, spec: Mapping[str, Any], gateway: str) -> BootPlan:
+    dhcp, tftp = spec["dhcp"], spec.get("tftp") or {}
+    plan = BootPlan(name, str(spec["ssh"]["address"]), str(dhcp["subnet"]), gateway)
+    said = {"include_file": dhcp.get("includeFile"), "tftp_root": tftp.get("root")}
+    given = {key: str(value) for key, value in said.items() if value}
+    return BootPlan(plan.name, plan.address, plan.subnet, plan.gateway, **given)
+
+
+def _node(name: str, spec: Mapping[str, Any]) -> NodePlan:
+    return NodePlan(name, str(spec["mac"]).lower(), str(spec["interface"]), str(spec["san"]), str(spec["bootServer"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a machine's sshd answers, and how it proves itself. A node has no key before its first boot."""
+
+    host: str
+    port: int
+    host_key: str
+
+
+@dataclass(slots=True)
+class Computer:
+    """A machine with its sshd and, for a node, the task that keeps it booting."""
+
+    machine: Machine
+    sshd: Sshd
+    key: asyncssh.SSHKey | None = None
+    task: asyncio.Task[None] | None = None
+    outcome: boot.Outcome | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a boot has ended, either way."""
+
+
+Listing = dict[str, dict[str, tuple[int, ...]]]
+
+
+class Site:
+    """The running site. Entering starts every machine; leaving ends them all, whatever happened."""
+
+    def __init__(self, plan: SitePlan, directory: Path | None = None) -> None:
+        self.plan = plan
+        self._temporary = directory is None
+        self.directory = directory.resolve() if directory else Path(tempfile.mkdtemp(prefix="jailops-site-"))
+        self.computers: dict[str, Computer] = {}
+        self.client_key = self.directory / "client_key"
+        self._client = asyncssh.generate_private_key("ssh-ed25519")
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.to_thread(self._furnish)
+            await asyncio.gather(*(self._start_server(one.name) for one in self._servers()))
+            for node in self.plan.nodes:
+                self._begin_boot(node.name)
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.shield(self._end())
+
+    # -- what a controller needs ------------------------------------------------------------------------------------
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        return {
+            name: Endpoint("127.0.0.1", one.sshd.port, (one.sshd.host_keys or ("",))[0])
+            for name, one in self.computers.items()
+        }
+
+    @property
+    def client_public_key(self) -> str:
+        """What belongs into a generation's authorized keys."""
+        return self._client.export_public_key().decode().strip()
+
+    @property
+    def source_url(self) -> str:
+        """The Git URL that the build VM reaches; its own name for it is `source.URL`, and both work."""
+        return source.URL
+
+    # -- what people do ---------------------------------------------------------------------------------------------
+
+    async def power_off(self, name: str) -> None:
+        """Pull the plug. Persistent files stay, memory file systems and running jails are gone."""
+        one = self.computers[name]
+        await self._stop_booting(one)
+        await one.sshd.stop()
+        await one.machine.power_off()
+        self._log_out(name)
+
+    async def power_on(self, name: str) -> None:
+        """A server is up when this returns; a node has begun to boot (see `booted`)."""
+        if any(node.name == name for node in self.plan.nodes):
+            self._begin_boot(name)
+        else:
+            await self._start_server(name)
+
+    async def reboot(self, name: str, timeout: float = 30.0) -> boot.Outcome | None:
+        """Power cycle; waits until a node has booted, or is stuck."""
+        await self.power_off(name)
+        await self.power_on(name)
+        return await self.booted(name, timeout) if self.computers[name].task else None
+
+    async def booted(self, name: str, timeout: float = 30.0) -> boot.Outcome | None:
+        """How the node's boot ended; None when it still asks for an address after `timeout` seconds."""
+        one = self.computers[name]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(one.done.wait(), timeout)
+        return one.outcome
+
+    async def stop_jail_by_hand(self, node: str, jail: str) -> None:
+        """What somebody at the node's console would type."""
+        status, out, err = await self.computers[node].machine.run(
+            f"ezjail-admin onestop '{jail}' || jail -r '{jail}'\n"
+        )
+        if status:
+            raise RuntimeError(f"cannot stop {jail} on {node}: {out}{err}")
+
+    def san_away(self, name: str | None = None) -> None:
+        """The target daemon stops answering (SIGSTOP): sessions drop, disks block, tgtadm hangs."""
+        (self._san(name).directory / "lab" / "tgt-stopped").write_text("")
+
+    def san_back(self, name: str | None = None) -> None:
+        (self._san(name).directory / "lab" / "tgt-stopped").unlink(missing_ok=True)
+
+    # -- what is true -----------------------------------------------------------------------------------------------
+
+    def look(self, name: str) -> dict[str, Any]:
+        """What is true on a machine, read from the machine itself.
+
+        A node: state, generation, root, jails, mounts, addresses, sessions. A boot server: dhcp (what is served), starts.
+        A SAN: exports, targets, sessions. A build VM: counters of make.
+        """
+        one = self.computers[name]
+        box = Box(one.machine.directory)
+        if any(node.name == name for node in self.plan.nodes):
+            return self._look_node(one, box)
+        state = box.load("dhcpd", dhcpd.NOWHERE)
+        served = {host["name"]: host for host in state["served"]["hosts"]} if state["running"] else {}
+        return {
+            "running": one.machine.running,
+            "dhcp": served,
+            "dhcp_running": state["running"],
+            "dhcp_starts": state["starts"],
+            "exports": box.load("exports", []),
+            "targets": {target["name"]: target for target in box.load("tgt", {"targets": {}})["targets"].values()},
+            "sessions": box.load("sessions", []),
+            "counters": box.load("counters", {}),
+        }
+
+    def _look_node(self, one: Computer, box: Box) -> dict[str, Any]:
+        kernel = box.load("state/kernel", {}) if one.machine.running else {}
+        path = str(kernel.get("node", {}).get("path", ""))
+        return {
+            "running": one.machine.running,
+            "state": one.outcome.state if one.outcome else "booting",
+            "reason": one.outcome.reason if one.outcome else "",
+            "generation": path.rpartition("/")[2],
+            "root": f"{kernel['node']['server']}:{path}" if path else "",
+            "hostname": kernel.get("hostname", ""),
+            "jails": {jail["name"]: jail for jail in kernel.get("jails", [])},
+            "mounts": {mount["node"]: mount["special"] for mount in kernel.get("mounts", [])},
+            "addresses": kernel.get("aliases", []),
+            "sessions": kernel.get("sessions", []),
+            "boottime": kernel.get("boottime", 0.0),
+            "host_keys": one.sshd.host_keys,
+        }
+
+    def console(self, node: str) -> str:
+        """Everything the node printed on its console since its last power on."""
+        file = self.computers[node].machine.directory / "lab" / "console.log"
+        return file.read_text() if file.exists() else ""
+
+    async def mark(self) -> Listing:
+        """What every file of every machine is now, memory file systems included; for `writes`."""
+        found = await asyncio.gather(*(self._listing(one) for one in self.computers.values()))
+        return dict(zip(self.computers, found, strict=True))
+
+    async def writes(self, since: Listing) -> dict[str, list[str]]:
+        """Machine to the files that were made, changed or removed since a mark; machines without any are absent."""
+        now = await self.mark()
+        changed = {name: _changed(since.get(name, {}), files) for name, files in now.items()}
+        return {name: paths for name, paths in changed.items() if paths}
+
+    def uncovered(self) -> list[str]:
+        """Everything any stand-in was asked that the reference does not cover."""
+        return [f"{name}: {line}" for name, one in self.computers.items() for line in one.machine.uncovered()]
+
+    async def _listing(self, one: Computer) -> dict[str, tuple[int, ...]]:
+        directory = one.machine.directory
+        found = await asyncio.to_thread(_walk, directory / "root")
+        for state in ("tgt", "exports", "dhcpd", "service"):
+            found.update(await asyncio.to_thread(_walk, directory / "lab" / f"{state}.json"))
+        if one.machine.running and one.task:
+            find = "/.machine/usr/bin/find /etc /var /tmp -xdev -printf '%p\\t%T@\\t%s\\t%i\\n'"
+            _, out, _ = await one.machine.run(find)
+            rows = (line.split("\t") for line in out.splitlines())
+            found.update({row[0]: (int(float(row[1]) * 1e9), int(row[2]), int(row[3])) for row in rows})
+        return found
+
+    # -- making it ----------------------------------------------------------------------------------------------------
+
+    def _servers(self) -> tuple[VmPlan | SanPlan | BootPlan, ...]:
+        return (*self.plan.vms, *self.plan.sans, *self.plan.boot_servers)
+
+    def _san(self, name: str | None) -> Machine:
+        return self.computers[name or self.plan.sans[0].name].machine
+
+    def _furnish(self) -> None:
+        """Write every machine's persistent files; nothing runs yet."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._client.write_private_key(self.client_key)
+        self.client_key.chmod(0o600)
+        (self.directory / "client_key.pub").write_text(self.client_public_key + "\n")
+        internet = self.directory / "internet"
+        if not (internet / "src.git").exists():
+            internet.mkdir(exist_ok=True)
+            source.make_git(internet / "src.git")
+        for san in self.plan.sans:
+            self._add(san.name, Layout("linux", commands=_commands(DEBIAN)), san.address)
+            _furnish_san(self.computers[san.name].machine, san)
+        for server in self.plan.boot_servers:
+            self._add(server.name, Layout("linux", commands=_commands(DEBIAN)), server.address)
+            _furnish_boot_server(self.computers[server.name].machine, server)
+        for vm in self.plan.vms:
+            _furnish_vm(self._add(vm.name, self._vm_layout(vm), vm.address), vm)
+        for node in self.plan.nodes:
+            machine = self._add(node.name, self._node_layout(node), "")
+            machine_disk = {"mode": "directory", "san": f"{NET}/{self._plan_of_san(node.san).address}"}
+            (machine.directory / "lab" / "disk.json").write_text(json.dumps(machine_disk))
+
+    def _add(self, name: str, layout: Layout, address: str) -> Machine:
+        machine = Machine(self.directory / name, name, layout)
+        (machine.directory / "lab" / "machine.json").write_text(json.dumps({"name": name, "address": address}))
+        self.computers[name] = Computer(machine, Sshd(machine), asyncssh.generate_private_key("ssh-ed25519"))
+        return machine
+
+    def _plan_of_san(self, name: str) -> SanPlan:
+        return next(san for san in self.plan.sans if san.name == name)
+
+    def _vm_layout(self, vm: VmPlan) -> Layout:
+        own = self.directory / vm.name / "root"
+        binds = {path: own / path.lstrip("/") for path in (vm.source_dir, vm.object_dir)}
+        for path in binds.values():
+            path.mkdir(parents=True, exist_ok=True)
+        binds |= {f"{NET}/{san.address}": self.directory / san.name for san in self.plan.sans}
+        git = '#!/bin/sh\nPATH=/.machine/usr/bin:$PATH exec /.machine/usr/bin/git "$@"\n'
+        return Layout(
+            "freebsd", {**_commands(BUILDER), "/usr/bin/git": git}, binds, {INTERNET: self.directory / "internet"}
+        )
+
+    def _node_layout(self, node: NodePlan) -> Layout:
+        san = self._plan_of_san(node.san)
+        init = standin("controller.lab.servers.init")
+        return Layout("freebsd", {boot.INIT: init}, {f"{NET}/{san.address}": self.directory / san.name})
+
+    async def _start_server(self, name: str) -> None:
+        one = self.computers[name]
+        await one.machine.power_on()
+        if any(server.name == name for server in self.plan.boot_servers):
+            await one.machine.run("service isc-dhcp-server start\n")
+        shell = _login_shell(one.machine)
+        assert one.key is not None
+        await one.sshd.start([one.key], [self._client], shell)
+
+    # -- nodes --------------------------------------------------------------------------------------------------------
+
+    def _begin_boot(self, name: str) -> None:
+        one = self.computers[name]
+        one.outcome = None
+        one.done.clear()
+        one.task = asyncio.create_task(self._boot(name, one), name=f"boot {name}")
+
+    async def _boot(self, name: str, one: Computer) -> None:
+        node = next(node for node in self.plan.nodes if node.name == name)
+
+        async def on_sshd() -> None:
+            await self._open_node(one)
+
+        try:
+            one.outcome = await boot.boot(one.machine, boot.Card(node.mac, node.interface), _Wires(self, node), on_sshd)
+        finally:
+            one.done.set()
+
+    async def _stop_booting(self, one: Computer) -> None:
+        task, one.task = one.task, None
+        if task:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _open_node(self, one: Computer) -> None:
+        """Start the node's sshd with what its own files say: host keys, who may log in, root's shell."""
+        script = (
+            'for f in /etc/ssh/ssh_host_*_key; do cat "$f" 2>/dev/null; done; echo ====; cat /etc/ssh/sshd_config; '
+            "echo ====; cat /root/.ssh/authorized_keys 2>/dev/null; echo ====; cat /etc/master.passwd\n"
+        )
+        _, out, _ = await one.machine.run(script)
+        keys, config, authorized, users = out.split("====\n")
+        private = [asyncssh.import_private_key(f"{text}{_END}") for text in keys.split(_END)[:-1]]
+        if not private:
+            private = [asyncssh.generate_private_key("ssh-ed25519")]
+            text = private[0].export_private_key("openssh").decode()
+            await one.machine.run(f"umask 077; cat > /etc/ssh/ssh_host_ed25519_key <<'end'\n{text}end\n")
+        permits = [line.split()[1:2] for line in config.splitlines() if line.lower().startswith("permitrootlogin")]
+        welcome = bool(permits) and permits[0] in (["yes"], ["without-password"], ["prohibit-password"])
+        lines = [line for line in authorized.splitlines() if line.strip() and not line.startswith("#")]
+        clients = [asyncssh.import_public_key(line) for line in lines] if welcome else []
+        shell = next((row.split(":")[9] for row in users.splitlines() if row.startswith("root:")), "/bin/sh")
+        await one.sshd.start(private, clients, shell if _has(one.machine, shell) else "/bin/sh")
+
+    def _log_out(self, name: str) -> None:
+        """The SAN notices that an initiator is gone."""
+        node = next((node for node in self.plan.nodes if node.name == name), None)
+        if node is None:
+            return
+        machine = self.computers[node.san].machine
+        known = Box(self.computers[name].machine.directory).load("node", {})
+        with Box(machine.directory).edit("sessions", []) as links:
+            links[:] = [link for link in links if link["address"] != known.get("address")]
+
+    async def _end(self) -> None:
+        for one in self.computers.values():
+            await self._stop_booting(one)
+        await asyncio.gather(*(one.sshd.stop() for one in self.computers.values()))
+        await asyncio.gather(*(one.machine.power_off() for one in self.computers.values()))
+        if self._temporary:
+            await asyncio.to_thread(_erase, self.directory)
+
+
+_END: Final = "-----END OPENSSH PRIVATE KEY-----\n"
+
+
+class _Wires:
+    """The network as one node meets it: answers come from what the site's daemons serve at this moment."""
+
+    def __init__(self, site: Site, node: NodePlan) -> None:
+        self._site = site
+        self._node = node
+
+    async def dhcp(self, card: boot.Card) -> boot.Lease | None:
+        for plan in self._site.plan.boot_servers:
+            one = self._site.computers[plan.name]
+            state = Box(one.machine.directory).load("dhcpd", dhcpd.NOWHERE)
+            said = dhcpd.lease(state, card.mac) if one.machine.running else None
+            if said:
+                options = said["options"]
+                next_server = said.get("next-server", plan.address)
+                return boot.Lease(said["address"], said.get("filename", ""), next_server, plan.address, options)
+        return None
+
+    async def tftp(self, server: str, filename: str) -> bytes | None:
+        for plan in self._site.plan.boot_servers:
+            machine = self._site.computers[plan.name].machine
+            if plan.address == server and machine.running:
+                root = machine.path(plan.tftp_root)
+                file = (root / filename.lstrip("/")).resolve()
+                return file.read_bytes() if file.is_relative_to(root.resolve()) and file.is_file() else None
+        return None
+
+    async def nfs(self, server: str, path: str, address: str) -> Path | None:
+        for plan in self._site.plan.sans:
+            machine = self._site.computers[plan.name].machine
+            if plan.address == server and machine.running:
+                exports = Box(machine.directory).load("exports", [])
+                granted = [one for one in exports if one["client"] in (address, "*")]
+                covered = any(f"{path}/".startswith(one["path"].rstrip("/") + "/") for one in granted)
+                place = machine.path(path)
+                return place if covered and place.is_dir() else None
+        return None
+
+
+def _commands(names: Iterable[str]) -> dict[str, str]:
+    places = {name: "/sbin" if name in SBIN else "/usr/bin" if name in USR_BIN else "/usr/sbin" for name in names}
+    return {f"{place}/{name}": RUN for name, place in places.items()}
+
+
+def _put(machine: Machine, files: Mapping[str, str]) -> None:
+    for inside, text in files.items():
+        path = machine.path(inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(text)
+
+
+def _linux_users(machine: Machine) -> None:
+    _put(machine, {
+        "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
+        "/etc/hostname": f"{machine.name}\n",
+        "/etc/resolv.conf": "nameserver 198.51.100.1\n",
+    })  # fmt: skip
+
+
+def _furnish_san(machine: Machine, plan: SanPlan) -> None:
+    _linux_users(machine)
+    for path in (plan.nfs_root, plan.volumes, "/etc/exports.d", "/etc/tgt/conf.d", "/var/lib/nfs"):
+        machine.path(path).mkdir(parents=True, exist_ok=True)
+    _put(machine, {
+        "/etc/exports": "# /etc/exports: the administrator's own exports.\n",
+        "/etc/tgt/targets.conf": "include /etc/tgt/conf.d/*.conf\n",
+        "/var/lib/nfs/etab": "",
+    })  # fmt: skip
+
+
+def _furnish_boot_server(machine: Machine, plan: BootPlan) -> None:
+    _linux_users(machine)
+    machine.path(plan.tftp_root).mkdir(parents=True, exist_ok=True)
+    net = ipaddress.ip_network(plan.subnet)
+    routers = f"  option routers {plan.gateway};\n" if plan.gateway else ""
+    _put(machine, {
+        plan.include_file: "",
+        dhcpd.MAIN: "# The administrator's own file.\nauthoritative;\nddns-update-style none;\n"
+        f"subnet {net.network_address} netmask {net.netmask} {{\n{routers}}}\ninclude \"{plan.include_file}\";\n",
+    })  # fmt: skip
+
+
+def _furnish_vm(machine: Machine, plan: VmPlan) -> None:
+    machine.path(plan.share).mkdir(parents=True, exist_ok=True)
+    _put(machine, {
+        "/etc/master.passwd": MASTER_PASSWD,
+        "/etc/group": GROUP,
+        "/etc/resolv.conf": "nameserver 198.51.100.1\n",
+        "/etc/gitconfig": f'[url "file://{INTERNET}/src.git"]\n\tinsteadOf = {source.URL}\n[safe]\n\tdirectory = *\n',
+    })  # fmt: skip
+    databases(machine.path("/etc"))
+    source.make_svn(machine.directory / "lab")
+
+
+def _login_shell(machine: Machine) -> str:
+    """Root's shell by the machine's own user database; /bin/sh when this computer has no csh to lend."""
+    rows = [row.split(":") for row in machine.path("/etc/passwd").read_text().splitlines()]
+    shell = next((row[-1] for row in rows if row[0] == "root"), "/bin/sh")
+    return shell if _has(machine, shell) else "/bin/sh"
+
+
+def _has(machine: Machine, program: str) -> bool:
+    folder, _, name = program.strip("/").rpartition("/")
+    place = machine.directory / "system" / folder.replace("/", ".") / name
+    return place.is_symlink() or place.exists()
+
+
+def _walk(top: Path) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    paths = [top, *top.rglob("*")] if top.is_dir() else [top] if top.exists() else []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            seen = path.lstat()
+            found[str(path)] = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+    return found
+
+
+def _changed(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> list[str]:
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
+def _erase(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,34 @@
+"""What Git says: YAML blobs in, typed frozen objects or every problem out.
+
+Pure: reads no file, and bad input is a value, never an exception.
+
+    blobs -> yamltree (text with positions) -> load (kinds and models) -> check (objects against each other)
+"""
+
+from __future__ import annotations
+
+from controller.manifests.check import check
+from controller.manifests.image import ImageSpec
+from controller.manifests.load import Blob, Loaded, Manifest, load, parse_blob, wanted
+from controller.manifests.node import HostSpec, JailSpec
+from controller.manifests.problem import Problem
+from controller.manifests.servers import BootServerSpec, BuildVMSpec, SanSpec
+from controller.manifests.site import SiteSpec
+
+__all__ = [
+    "Blob",
+    "BootServerSpec",
+    "BuildVMSpec",
+    "HostSpec",
+    "ImageSpec",
+    "JailSpec",
+    "Loaded",
+    "Manifest",
+    "Problem",
+    "SanSpec",
+    "SiteSpec",
+    "check",
+    "load",
+    "parse_blob",
+    "wanted",
+]

@@ -1,0 +1,140 @@
+"""Names lead somewhere: references resolve, the start order has no circle, what belongs together agrees.
+
+Pure cross-checks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from controller.encode.names import safename
+from controller.manifests.load import AnyManifest, Manifest
+from controller.manifests.models import HostSpec, JailSpec
+from controller.manifests.problem import Problem, nearest, quoted
+from controller.manifests.world import World, problem
+from controller.manifests.yamltree import Path
+
+ROOT_PATH_MAX = 127
+"""Characters of a root-path that loader(8) keeps (FNAME_SIZE, dev_net.c)."""
+
+GENERATION = "0" * 12
+"""As long as every generation's name."""
+
+_SHOWN = 8
+
+
+def references(world: World) -> Iterator[Problem]:
+    for image in world.images:
+        yield from _named(
+            image, ("spec", "buildVM"), image.spec.build_vm, "BuildVM", {one.name for one in world.build_vms}
+        )
+        yield from _named(image, ("spec", "san"), image.spec.san, "San", world.san)
+    for host in world.hosts:
+        yield from _host(world, host)
+    here: dict[str, set[str]] = defaultdict(set)
+    roots: dict[str, dict[str, str]] = defaultdict(dict)
+    for jail in world.jails:
+        here[jail.spec.host].add(jail.name)
+        roots[jail.spec.host] |= {jail.name: jail.name, safename(jail.name): jail.name}
+    for jail in world.jails:
+        yield from _named(jail, ("spec", "host"), jail.spec.host, "Host", world.host)
+        yield from _after(jail, here[jail.spec.host])
+        yield from _mounts(world, jail, roots[jail.spec.host])
+    yield from _circles(world)
+
+
+def _named(one: AnyManifest, path: Path, name: str, kind: str, known: Collection[str]) -> Iterator[Problem]:
+    if name not in known:
+        there = f"there is {', '.join(sorted(known)[:_SHOWN])}" if known else "there is none"
+        more = ", …" if len(known) > _SHOWN else ""
+        yield problem(one, path, quoted(name), f"the name of an existing {kind} ({there}{more})", nearest(name, known))
+
+
+def _host(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
+    spec = host.spec
+    yield from _named(host, ("spec", "image"), spec.image, "Image", world.image)
+    yield from _named(host, ("spec", "bootServer"), spec.boot_server, "BootServer", world.boot_server)
+    yield from _named(host, ("spec", "san"), spec.san, "San", world.san)
+    if spec.previous is not None and spec.previous in world.host:
+        where = world.host[spec.previous].origin
+        yield problem(
+            host,
+            ("spec", "previous"),
+            quoted(spec.previous),
+            f"a name that no host has any more (one stands at {where})",
+        )
+    yield from _root(world, host)
+
+
+def _root(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
+    """The root comes from the San that the image is on, and its path fits into a DHCP answer."""
+    image, san = world.image.get(host.spec.image), world.san.get(host.spec.san)
+    if image is None or san is None:
+        return
+    if image.spec.san != host.spec.san:
+        expected = f"{quoted(image.spec.san)}, where {image} is kept ({image.at('spec', 'san')})"
+        yield problem(host, ("spec", "san"), quoted(host.spec.san), expected)
+    path = f"{san.spec.nfs.address}:{san.spec.nfs.root}/images/{image.name}/{GENERATION}"
+    if len(path) > ROOT_PATH_MAX:
+        found = f"a root-path of {len(path)} characters ({san.spec.nfs.root}/images/{image.name}/…)"
+        expected = f"at most {ROOT_PATH_MAX}: a shorter nfs.root ({san.at('spec', 'nfs', 'root')}) or image name"
+        yield problem(host, ("spec", "image"), found, expected)
+
+
+def _after(jail: Manifest[JailSpec], here: Collection[str]) -> Iterator[Problem]:
+    for index, name in enumerate(jail.spec.after):
+        if name not in here:
+            others = [other for other in here if other != jail.name]
+            expected = f"the name of another jail on {jail.spec.host}"
+            yield problem(jail, ("spec", "after", index), quoted(name), expected, nearest(name, others))
+
+
+def _mounts(world: World, jail: Manifest[JailSpec], roots: Mapping[str, str]) -> Iterator[Problem]:
+    """A mount neither lies in another jail's root nor shows one. `roots`: directory name to jail, for this host."""
+    host = world.host.get(jail.spec.host)
+    if host is None:
+        return
+    directory = f"{host.spec.jails.directory}/"
+    for index, mount in enumerate(jail.spec.mounts):
+        path = ("spec", "mounts", index, "source")
+        inside = mount.source.removeprefix(directory).split("/")[0] if mount.source.startswith(directory) else ""
+        if roots.get(inside, jail.name) != jail.name:
+            expected = f"a directory outside the root of Jail/{host.name}/{roots[inside]}"
+            yield problem(jail, path, quoted(mount.source), expected)
+        elif directory.startswith(f"{mount.source}/"):
+            expected = f"a directory that does not show the jails' own ({host.spec.jails.directory})"
+            yield problem(jail, path, quoted(mount.source), expected)
+
+
+def _circles(world: World) -> Iterator[Problem]:
+    by_host: dict[str, dict[str, Manifest[JailSpec]]] = defaultdict(dict)
+    for jail in world.jails:
+        by_host[jail.spec.host].setdefault(jail.name, jail)
+    for jails in by_host.values():
+        after = {name: [other for other in jail.spec.after if other in jails] for name, jail in jails.items()}
+        for circle in circles(after):
+            jail = jails[circle[0]]
+            shown = circle if len(circle) <= _SHOWN else [*circle[: _SHOWN - 1], "…", circle[-1]]
+            found = f"the circle {' -> '.join(shown)}"
+            yield problem(jail, ("spec", "after"), found, "an order in which each jail starts after the others")
+
+
+def circles(after: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Each way back in a graph as a path that begins and ends with one name. Looks at every edge once."""
+    done: set[str] = set()
+    for start in after:
+        if start in done:
+            continue
+        trail: dict[str, Iterator[str]] = {start: iter(after[start])}
+        while trail:
+            here, following = next(reversed(trail.items()))
+            name = next(following, None)
+            if name is None:
+                del trail[here]
+                done.add(here)
+            elif name in trail:
+                names = list(trail)
+                yield [*names[names.index(name) :], name]
+            elif name not in done:
+                trail[name] = iter(after[name])

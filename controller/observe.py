@@ -1,0 +1,76 @@
+"""One look at everything: every question of every object, one request per host and lane, all hosts at once.
+
+In: resources and a fleet. Out: `Observed`. A host that does not answer makes its own objects unknown and delays nobody;
+an answer that a driver cannot read makes one object unknown. Nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from controller.drivers import DRIVERS
+from controller.errors import ControllerError, Stall
+from controller.model import Answer, Facts, Lane, Observed, Probe, Ref, Resource, Seen, Unseen
+
+
+class Asks(Protocol):
+    """The part of a fleet that looking needs."""
+
+    async def ask_each(
+        self, host: str, lane: Lane, scripts: Sequence[str], timeout: float
+    ) -> Sequence[Answer | ControllerError]: ...
+
+
+async def observe(
+    resources: Sequence[Resource], fleet: Asks, applied: Mapping[Ref, Facts], *, timeout: float = 30.0
+) -> Observed:
+    """Ask once, read everything. `timeout` is in seconds for each host and lane."""
+    probes = {resource.ref: DRIVERS[resource.ref.kind].probes(resource) for resource in resources}
+    answers = await _ask_all({probe for asked in probes.values() for probe in asked}, fleet, timeout)
+    seen: dict[Ref, Seen] = {}
+    unknown: dict[Ref, str] = {}
+    stalled: dict[Ref, tuple[str, str]] = {}
+    for resource in resources:
+        got = [answers[probe] for probe in probes[resource.ref]]
+        try:
+            seen[resource.ref] = DRIVERS[resource.ref.kind].read(resource, got, applied.get(resource.ref))
+        except Stall as error:
+            stalled[resource.ref] = (str(error), error.hint)
+        except ControllerError as error:
+            unknown[resource.ref] = str(error)
+    return Observed(seen, unknown, stalled, _hosts(answers))
+
+
+async def _ask_all(probes: set[Probe], fleet: Asks, timeout: float) -> dict[Probe, Answer | Unseen]:
+    """Group by host and lane, in a stable order, and ask all groups together."""
+    groups: dict[tuple[str, Lane], list[Probe]] = {}
+    for probe in sorted(probes, key=lambda one: (one.host, one.lane, one.script)):
+        groups.setdefault((probe.host, probe.lane), []).append(probe)
+    replies = await asyncio.gather(
+        *(_ask_one(host, lane, asked, fleet, timeout) for (host, lane), asked in groups.items())
+    )
+    return {probe: reply for group in replies for probe, reply in group}
+
+
+async def _ask_one(
+    host: str, lane: Lane, probes: Sequence[Probe], fleet: Asks, timeout: float
+) -> list[tuple[Probe, Answer | Unseen]]:
+    try:
+        replies = await fleet.ask_each(host, lane, [probe.script for probe in probes], timeout)
+    except ControllerError as error:
+        return [(probe, Unseen(str(error))) for probe in probes]
+    return [
+        (probe, reply if isinstance(reply, Answer) else Unseen(str(reply)))
+        for probe, reply in zip(probes, replies, strict=True)
+    ]
+
+
+def _hosts(answers: Mapping[Probe, Answer | Unseen]) -> dict[str, str | None]:
+    """Every host asked: None when its main shell answered, else why not."""
+    return {
+        probe.host: answer.reason if isinstance(answer, Unseen) else None
+        for probe, answer in answers.items()
+        if probe.lane == "main"
+    }

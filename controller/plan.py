@@ -1,0 +1,71 @@
+"""In which order, and what not: changes become actions sorted by what needs what. Pure; no step is taken here.
+
+A failing or held object stops only what depends on it. `jailops plan` prints exactly the value that execute performs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from graphlib import TopologicalSorter
+
+from controller.diff import Verdict
+from controller.drivers import DRIVERS, World
+from controller.model import Action, Change, Hold, Plan, Ref, Resource
+
+
+def make_plan(
+    resources: Sequence[Resource],
+    verdict: Verdict,
+    world: World,
+    *,
+    refused: Mapping[Ref, Hold] | None = None,
+) -> Plan:
+    """Order the changes. `refused` are objects that are not to be touched now, with the reason."""
+    refused = refused or {}
+    changes = {change.ref: change for change in verdict.changes}
+    blocked: dict[Ref, str] = {hold.ref: hold.message for hold in verdict.holds}
+    actions: list[Action] = []
+    later: list[Action] = []
+    held: list[Hold] = list(verdict.holds)
+    for resource in in_order(resources):
+        change = changes.get(resource.ref)
+        if change is None:
+            continue
+        hold = refused.get(resource.ref) or _waits_for(resource, blocked)
+        if hold is not None:
+            held.append(hold)
+            blocked[resource.ref] = hold.message
+        elif any(need in changes for need in resource.needs):
+            later.append(_action(change, world))
+        else:
+            actions.append(_action(change, world))
+    return Plan(tuple(actions), tuple(later), tuple(held))
+
+
+def in_order(resources: Sequence[Resource]) -> list[Resource]:
+    """What others need comes first; equals keep their order."""
+    by_ref = {resource.ref: resource for resource in resources}
+    sorter = TopologicalSorter(
+        {resource.ref: [need for need in resource.needs if need in by_ref] for resource in resources}
+    )
+    return [by_ref[ref] for ref in sorter.static_order()]
+
+
+def _waits_for(resource: Resource, blocked: Mapping[Ref, str]) -> Hold | None:
+    for need in resource.needs:
+        if need in blocked:
+            return Hold(resource.ref, "waiting", f"waits for {need}: {blocked[need]}")
+    return None
+
+
+def _action(change: Change, world: World) -> Action:
+    driver = DRIVERS[change.ref.kind]
+    explanation = driver.explain(change)
+    return Action(
+        change,
+        explanation.summary,
+        explanation.reason,
+        explanation.risk,
+        partial(driver.steps, change, world),
+    )

@@ -1,0 +1,181 @@
+"""One pass, from the top: the page to read first.
+
+    Snapshot → Desired → Observed → Changes → Plan → Outcomes → Record
+
+A pass looks at state, never at events, and may be stopped anywhere: the next one begins again with what is true. Within
+a pass the look is repeated after every round of acts, because success is proved by looking again, and an object whose
+needs have just come true is decided on fresh facts. The pass ends when a look finds nothing that can be done now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic, time
+
+from controller import said
+from controller.diff import Verdict, digest_of, judge
+from controller.drivers import DRIVERS, World, choose, resources_of
+from controller.execute import execute
+from controller.graph import Desired
+from controller.hands import Hands
+from controller.model import Facts, Held, Hold, Outcome, Plan, Record, Ref, Resource
+from controller.observe import observe
+from controller.plan import make_plan
+from controller.revision import Revisions, Wanted
+from controller.store import Remembered, Store, Trouble
+from controller.vault import Vault
+
+ROUNDS = 12
+"""Far more than the longest chain of needs; a pass that wants more is going in circles."""
+
+_PAUSE, _LONGEST_PAUSE = 15.0, 300.0
+"""Seconds before a failed object is tried again, doubled each time."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look and what it means."""
+
+    resources: Sequence[Resource]
+    world: World
+    verdict: Verdict
+
+
+@dataclass
+class Pass:
+    """What one pass has gathered so far."""
+
+    wanted: Wanted
+    trigger: str
+    started: float
+    outcomes: list[Outcome] = field(default_factory=list)
+    tried: dict[Ref, tuple[str, Facts | None]] = field(default_factory=dict)
+    """What an act was meant to bring and what was there before it: seen again unchanged, it did not converge."""
+
+
+class Controller:
+    """Everything a pass needs, built once."""
+
+    def __init__(self, store: Store, hands: Hands, revisions: Revisions, vault: Vault, look_timeout: float) -> None:
+        self._store = store
+        self._hands = hands
+        self._revisions = revisions
+        self._vault = vault
+        self._look_timeout = look_timeout
+        self.stop = asyncio.Event()
+        self.last: Look | None = None
+        """The last look, for metrics and pages."""
+
+    async def tick(self, trigger: str, *, insist: bool = False) -> Record:
+        """Bring the machines one pass closer to what Git says. `insist` forgets pauses after failures."""
+        this = Pass(await self._revisions.wanted(), trigger, time())
+        begun = monotonic()
+        retry = self._asked_again(insist)
+        for _ in range(ROUNDS):
+            self.last = look = await self.look(this.wanted.desired, retry)
+            self._note(look, this)
+            plan = self.plan(look)
+            if not plan.actions or self.stop.is_set():
+                break
+            this.outcomes += await self._act(plan)
+            this.tried |= {one.change.ref: (digest_of(one.change.want), one.change.have) for one in plan.actions}
+        record = said.record(this.wanted, trigger, look.verdict, plan, this.outcomes, this.started, monotonic() - begun)
+        self._store.set_statuses(record.statuses, time())
+        self._store.record(record)
+        await self._revisions.applied(this.wanted, record)
+        return record
+
+    async def look(self, desired: Desired, retry: frozenset[Ref] = frozenset()) -> Look:
+        """Observe and compare. Changes nothing anywhere."""
+        known = self._store.objects()
+        resources = _resources(desired, known)
+        applied = {ref: one.facts for ref, one in known.items() if one.facts is not None}
+        self._hands.know(desired)
+        observed = await observe(resources, self._hands, applied, timeout=self._look_timeout)
+        world = World(desired, observed, applied, self._vault.digest, retry, choose(desired, observed))
+        digests = {ref: one.wanted for ref, one in known.items() if one.wanted is not None}
+        # Judged twice: what some objects should be depends on which others are there already.
+        world = replace(world, ready=judge(resources, world, digests).ready)
+        return Look(resources, world, judge(resources, world, digests))
+
+    def plan(self, look: Look) -> Plan:
+        """What would be done about it now, in order. `jailops plan` prints exactly this."""
+        return make_plan(look.resources, look.verdict, look.world, refused=self._let_alone(look))
+
+    async def _act(self, plan: Plan) -> list[Outcome]:
+        for action in plan.actions:
+            resource = action.change.resource
+            self._store.claim(resource, DRIVERS[resource.ref.kind].memory(resource))
+        outcomes = await execute(plan, self._hands, self._store, self._vault, self.stop)
+        wants = {action.change.ref: digest_of(action.change.want) for action in plan.actions}
+        for outcome in outcomes:
+            if outcome.result == "failed":
+                self._trouble(outcome.ref, wants[outcome.ref], outcome.message, outcome.hint, pause=True)
+        return outcomes
+
+    def _note(self, look: Look, this: Pass) -> None:
+        """Remember what is proved, and what did not come right although its acts went well."""
+        self._store.settle_unfinished(time())
+        ready = look.verdict.ready
+        by_ref = {resource.ref: resource for resource in look.resources}
+        known = self._store.objects()
+        proofs = []
+        for ref in ready:
+            wanted = digest_of(look.verdict.wants.get(ref))
+            if ref not in known or known[ref].wanted != wanted:
+                memory = DRIVERS[ref.kind].memory(by_ref[ref])
+                proofs.append((ref, memory, wanted, look.verdict.wants.get(ref)))
+        self._store.proved(proofs, time())
+        self._store.clear_trouble([ref for ref in self._store.troubles() if ref in ready or ref not in by_ref])
+        failed = {outcome.ref for outcome in this.outcomes if outcome.result != "done"}
+        for change in look.verdict.changes:
+            before = this.tried.get(change.ref)
+            if change.ref not in failed and before == (digest_of(change.want), change.have):
+                message = "NotConverging: every step went well, and the next look found it exactly as before"
+                self._trouble(
+                    change.ref, before[0], message, "look at the object by hand, then: jailops retry", pause=False
+                )
+
+    def _trouble(self, ref: Ref, wanted: str, message: str, hint: str, *, pause: bool) -> None:
+        last = self._store.troubles().get(ref)
+        same = last if last is not None and last.wanted == wanted else None
+        tries = (same.tries if same else 0) + 1
+        next_try = time() + min(_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE) if pause else None
+        self._store.trouble(Trouble(ref, wanted, tries, next_try, message, hint, same.since if same else time()))
+
+    def _let_alone(self, look: Look) -> dict[Ref, Hold]:
+        """Objects that differ and are not touched now: pausing after a failure, not converging, or only watched."""
+        held: dict[Ref, Hold] = {}
+        troubles = self._store.troubles()
+        for change in look.verdict.changes:
+            mode = look.world.desired.site.drift.get(change.ref.kind, "enforce")
+            trouble = troubles.get(change.ref)
+            if change.cause == "drift" and mode != "enforce":
+                held[change.ref] = Hold(change.ref, "watched", f"drift is only reported for this kind ({mode})")
+            elif trouble and change.ref not in look.world.retry and trouble.wanted == digest_of(change.want):
+                why: Held = "not-converging" if trouble.next_try is None else "failed"
+                if trouble.next_try is None or trouble.next_try > time():
+                    held[change.ref] = Hold(change.ref, why, trouble.message, trouble.hint)
+        return held
+
+    def _asked_again(self, insist: bool) -> frozenset[Ref]:
+        """Objects that an operator wants tried again; the request is used up by this pass."""
+        asked = self._store.requests("retry")
+        refs = [Ref(*text.split("/", 1)) for text in asked]
+        if insist:
+            refs += [trouble.ref for trouble in self._store.troubles().values() if trouble.next_try is not None]
+        self._store.clear_trouble(refs)
+        self._store.done_request("retry", asked)
+        return frozenset(refs)
+
+
+def _resources(desired: Desired, known: Mapping[Ref, Remembered]) -> list[Resource]:
+    """What the manifests declare, and what we made and they declare no more."""
+    declared = resources_of(desired)
+    refs = {resource.ref for resource in declared}
+    gone = (
+        DRIVERS[ref.kind].retired(ref, one.memory, desired) for ref, one in sorted(known.items()) if ref not in refs
+    )
+    return [*declared, *(resource for resource in gone if resource is not None)]

@@ -1,0 +1,95 @@
+"""A pass in words: the record, its one sentence, and the text that goes on the commit as a Git note.
+
+Pure. A record holds no facts of machines beyond what messages say, and never a secret.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from controller.diff import Verdict, held_status
+from controller.model import Outcome, Plan, Record, Status
+from controller.revision import Wanted
+
+
+def record(
+    wanted: Wanted,
+    trigger: str,
+    verdict: Verdict,
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    started: float,
+    seconds: float,
+) -> Record:
+    """Settle what the pass came to. `verdict` and `plan` are those of its last look."""
+    statuses = dict(verdict.statuses)
+    for hold in plan.held:
+        statuses[hold.ref] = held_status(statuses[hold.ref], hold)
+    result = _result(wanted, list(statuses.values()), outcomes)
+    return Record(
+        revision=wanted.revision,
+        author=wanted.author,
+        subject=wanted.subject,
+        trigger=trigger,
+        started=started,
+        seconds=seconds,
+        said=sentence(result, statuses.values(), outcomes, wanted.refused),
+        result=result,
+        outcomes=tuple(outcomes),
+        held=plan.held,
+        refused=wanted.refused,
+        unmanaged=tuple(sorted({name for one in statuses.values() for name in one.detail.get("unmanaged", ())})),
+        statuses=tuple(statuses[ref] for ref in sorted(statuses)),
+    )
+
+
+def _result(wanted: Wanted, statuses: Sequence[Status], outcomes: Sequence[Outcome]) -> str:
+    states = {status.state for status in statuses}
+    if wanted.refused:
+        return "refused"
+    if states & {"Failed", "NotConverging", "Stalled"} or any(one.result == "indeterminate" for one in outcomes):
+        return "failed"
+    if states & {"Unknown"}:
+        return "held"
+    if states - {"Ready", "Retired"}:
+        return "progressing"
+    return "converged"
+
+
+def sentence(result: str, statuses: object, outcomes: Sequence[Outcome], refused: Sequence[str]) -> str:
+    """The whole pass in one line."""
+    done = [one for one in outcomes if one.result == "done"]
+    failed = [one for one in outcomes if one.result in ("failed", "indeterminate")]
+    parts = [f"{len(done)} done" if done else "nothing to do"]
+    parts += [f"{len(failed)} failed ({failed[0].ref}: {failed[0].message})"] * bool(failed)
+    counts = Counter(status.state for status in statuses)  # type: ignore[attr-defined]
+    parts += [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
+    parts += [f"revision refused: {refused[0]}"] * bool(refused)
+    return f"{result}: {', '.join(parts)}"
+
+
+_WORDS = {
+    "Changing": "under way",
+    "Waiting": "waiting",
+    "Unknown": "unknown",
+    "Stalled": "for a person to look at",
+    "Failed": "failing",
+    "NotConverging": "not converging",
+    "Drifted": "drifted",
+}
+
+
+def note(record: Record) -> str:
+    """The audit entry for `git log --notes=jailops`: what was asked, done, refused and left, with seconds."""
+    lines = [f"{record.said} [{record.trigger}, {record.seconds:.1f} s]"]
+    for one in record.outcomes:
+        lines.append(f"  {one.result:<13} {one.ref}: {one.summary} ({one.cause}, {one.seconds:.1f} s)")
+        lines += [f"                {one.message}"] * bool(one.message)
+        for step in one.steps:
+            status = "end not seen" if step.status is None else f"exit {step.status}"
+            lines.append(f"    - {step.label} on {step.host}: {status}, {step.seconds:.1f} s")
+    lines += [f"  refused       {message}" for message in record.refused]
+    lines += [f"  held          {hold.ref}: {hold.message}" for hold in record.held if hold.why != "busy"]
+    lines += [f"  under way     {hold.ref}: {hold.message}" for hold in record.held if hold.why == "busy"]
+    return "\n".join(lines)

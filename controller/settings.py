@@ -1,0 +1,203 @@
+"""jailops.toml and the environment, read once and passed down.
+
+What somebody who can only push must not be able to relax lives here and not in the repository. Secrets are files that
+this file names, never values in it. Raises Stall with every problem at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from controller.errors import Stall
+
+DEFAULT_PATH = Path("/usr/local/etc/jailops/jailops.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Git(_Section):
+    """Where the manifests come from."""
+
+    url: str = Field(description="https://…, ssh://user@host/…, or a local path when allow_local is true.")
+    branch: str = Field("main", description="The one branch that counts.")
+    token_file: Path | None = Field(None, description="HTTPS: a file whose first line is an access token.")
+    ca_file: Path | None = Field(None, description="HTTPS: certificates to believe instead of the system's.")
+    key_file: Path | None = Field(None, description="SSH: the private key to log in with.")
+    host_keys: tuple[str, ...] = Field((), description="SSH: the server's public keys; any other is refused.")
+    allow_local: bool = Field(False, description="Allow a path on this machine as the url.")
+    timeout: float = Field(120.0, gt=0, description="Seconds for one fetch or push.")
+    notes: bool = Field(True, description="Write the record of each pass that did something as a Git note.")
+
+
+class Ssh(_Section):
+    """How machines are reached. Host keys are pinned in the manifests."""
+
+    key_file: Path = Field(
+        description="The controller's private key; its public half is in every machine's authorized_keys."
+    )
+    via: Mapping[str, str] = Field(
+        default_factory=dict, description='Reach a machine elsewhere: name = "address:port" (tunnels, tests).'
+    )
+    look_timeout: float = Field(30.0, gt=0, description="Seconds that one look at a machine may take.")
+
+
+class Secrets(_Section):
+    directory: Path = Field(
+        Path("/usr/local/etc/jailops/secrets"), description="Where the files lie that manifests name as secrets."
+    )
+
+
+class StoreSettings(_Section):
+    directory: Path = Field(Path("/var/db/jailops"), description="The store and the Git mirror. Not on NFS.")
+
+
+class Schedule(_Section):
+    interval: float = Field(60.0, gt=0, description="Seconds between two looks when nothing else wakes the controller.")
+    jitter: float = Field(
+        5.0, ge=0, description="Seconds by which each interval varies, so that many do not ask at once."
+    )
+    progress: float = Field(5.0, gt=0, description="Seconds between two looks while something is under way.")
+
+
+class Web(_Section):
+    listen: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] = Field(
+        "127.0.0.1:9736", description="address:port of /metrics, /healthz and /readyz. Never a public address."
+    )
+
+
+class Policy(_Section):
+    """What a push may not do by itself."""
+
+    max_removed: int = Field(2, ge=0, description="Objects that one revision may remove without an approval …")
+    max_removed_percent: float = Field(
+        10.0, ge=0, le=100, description="… or this share of all objects, whichever is more."
+    )
+    addresses: tuple[str, ...] = Field((), description="Addresses of this controller, which no jail or host may take.")
+
+
+class Log(_Section):
+    format: Literal["human", "json"] = Field("human", description="human or json.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is written.")
+
+
+class Settings(BaseSettings):
+    """All of jailops.toml. ``JAILOPS_GIT__URL`` and the like override single values."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="JAILOPS_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    git: Git
+    ssh: Ssh
+    secrets: Secrets = Secrets()
+    store: StoreSettings = StoreSettings()
+    schedule: Schedule = Schedule()
+    web: Web = Web()
+    policy: Policy = Policy()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which comes in as init arguments."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load(path: Path) -> Settings:
+    """Read the file. Relative paths in it are relative to its directory."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise Stall(
+            f"cannot read the settings {path}: {error.strerror}",
+            hint="write one with: jailops init --settings; or name it with --config",
+        ) from error
+    try:
+        return _anchored(Settings(**tomllib.loads(text)), path.parent)
+    except tomllib.TOMLDecodeError as error:
+        raise Stall(
+            f"cannot read the settings {path}: {error}", hint='it is TOML: key = "value" below [section]'
+        ) from error
+    except ValidationError as error:
+        raise Stall(
+            f"cannot use the settings {path}: {_problems(error)}", hint="jailops init shows every setting"
+        ) from error
+
+
+def _problems(error: ValidationError) -> str:
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems)
+
+
+def _anchored(settings: Settings, base: Path) -> Settings:
+    def anchor(path: Path | None) -> Path | None:
+        return None if path is None else base / path
+
+    git = settings.git.model_copy(
+        update={name: anchor(getattr(settings.git, name)) for name in ("token_file", "ca_file", "key_file")}
+    )
+    return settings.model_copy(
+        update={
+            "git": git,
+            "ssh": settings.ssh.model_copy(update={"key_file": anchor(settings.ssh.key_file)}),
+            "secrets": Secrets(directory=base / settings.secrets.directory),
+            "store": StoreSettings(directory=base / settings.store.directory),
+        }
+    )
+
+
+def template() -> str:
+    """A jailops.toml that names and explains every setting; what has a default is commented out."""
+    lines = [
+        "# jailops.toml: what the controller may do and where it finds things. Secrets are files, never values.",
+        "",
+    ]
+    for name, field in Settings.model_fields.items():
+        section: Any = field.annotation
+        doc = (section.__doc__ or "").strip()
+        lines += [f"# {doc}"] * bool(doc and section.__doc__ != _Section.__doc__)
+        lines.append(f"[{name}]")
+        for key, option in section.model_fields.items():
+            lines.append(f"# {option.description}")
+            lines.append(_example(key, option))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _example(key: str, option: Any) -> str:
+    if option.is_required():
+        return f"{key} = {_REQUIRED[key]}"
+    default = option.get_default(call_default_factory=True)
+    return f"# {key} = {_toml(default)}"
+
+
+_REQUIRED = {"url": '"ssh://git@git.example.org/site.git"', "key_file": '"/usr/local/etc/jailops/id_ed25519"'}
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return '""'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    return f'"{value}"'

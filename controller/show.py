@@ -1,0 +1,160 @@
+"""What the commands print: plans, records, statuses, as text for people and as data for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from controller.manifests import Blob, Problem, check, load, wanted
+from controller.model import Action, Plan, Record
+from controller.reconcile import Look
+from controller.store import Store
+
+_COLOURS = {
+    "Ready": "green",
+    "Retired": "dim",
+    "Changing": "cyan",
+    "Waiting": "yellow",
+    "Drifted": "yellow",
+    "Unknown": "magenta",
+    "Failed": "red",
+    "Stalled": "red",
+    "NotConverging": "red",
+}
+_BAR = 24
+
+
+def check_directory(directory: Path) -> tuple[int, tuple[Problem, ...]]:
+    """Load and check a directory of manifests as a revision would be. Links are not followed."""
+    blobs = [
+        Blob(str(path.relative_to(directory)), "", path.read_bytes())
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.is_symlink() and wanted(path.relative_to(directory).as_posix())
+    ]
+    loaded = load(blobs)
+    problems = loaded.problems or check(loaded.objects)
+    return len(loaded.objects), tuple(problems)
+
+
+def plan(console: Console, look: Look, planned: Plan) -> None:
+    """What would be done, in order, and what not."""
+    ready = len(look.verdict.ready)
+    if not planned.actions and not planned.later and not planned.held:
+        console.print(f"nothing to do: {ready} objects are as the manifests want them")
+        return
+    for action in planned.actions:
+        _action(console, action, "+")
+    for action in planned.later:
+        _action(console, action, "then")
+    for hold in planned.held:
+        console.print(f"[yellow]-[/] {hold.ref}: [yellow]{hold.why}[/]", end=" ")
+        console.print(hold.message, markup=False)
+        if hold.hint:
+            console.print(f"    what you can do: {hold.hint}", markup=False)
+    console.print(
+        f"{len(planned.actions)} now, {len(planned.later)} after those, {len(planned.held)} held, {ready} ready"
+    )
+
+
+def _action(console: Console, action: Action, sign: str) -> None:
+    risk = "" if action.risk == "none" else f" [red]({action.risk})[/]"
+    console.print(f"[green]{sign}[/] [bold]{action.change.ref}[/]{risk}", end=" ")
+    console.print(action.summary, markup=False)
+    where = action.change.resource.origin
+    place = f", {where}" if where.path else ""
+    console.print(f"    {action.change.cause}: {action.reason}{place}", markup=False)
+
+
+def plan_data(look: Look, planned: Plan) -> dict[str, Any]:
+    def told(actions: Sequence[Action]) -> list[dict[str, Any]]:
+        return [
+            {
+                "object": str(one.change.ref),
+                "summary": one.summary,
+                "reason": one.reason,
+                "risk": one.risk,
+                "cause": one.change.cause,
+                "origin": str(one.change.resource.origin),
+            }
+            for one in actions
+        ]
+
+    return {
+        "now": told(planned.actions),
+        "later": told(planned.later),
+        "held": [asdict(hold) | {"ref": str(hold.ref)} for hold in planned.held],
+        "ready": sorted(str(ref) for ref in look.verdict.ready),
+    }
+
+
+def record(console: Console, made: Record) -> None:
+    """One pass, for somebody who asked for it."""
+    for outcome in made.outcomes:
+        colour = "green" if outcome.result == "done" else "red"
+        console.print(f"[{colour}]{outcome.result:<6}[/] [bold]{outcome.ref}[/]", end=" ")
+        console.print(f"{outcome.summary} ({outcome.seconds:.1f} s)", markup=False)
+        if outcome.message:
+            console.print(f"       {outcome.message}", markup=False)
+        if outcome.hint:
+            console.print(f"       what you can do: {outcome.hint}", markup=False)
+    for message in made.refused:
+        console.print("[red]refused[/]", end=" ")
+        console.print(message, markup=False)
+    for hold in made.held:
+        console.print(f"[yellow]{hold.why:<7}[/] {hold.ref}:", end=" ")
+        console.print(hold.message, markup=False)
+    console.print(made.said, markup=False)
+
+
+def status(console: Console, store: Store, now: float) -> None:
+    """A table of all objects and a bar for what is under way."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("object", "state", "since", "what"):
+        table.add_column(heading, overflow="fold")
+    for one, since in store.statuses():
+        busy = one.get("busy")
+        what = _bar(busy, now) if busy else _what(one)
+        colour = _COLOURS.get(one["state"], "white")
+        table.add_row(
+            f"{one['ref']['kind']}/{one['ref']['name']}", f"[{colour}]{one['state']}[/]", _ago(now - since), what
+        )
+    console.print(table)
+    for last in store.passes(1):
+        console.print(f"last pass {_ago(now - last.started)} ago, {last.revision[:12]}: {last.said}", markup=False)
+
+
+def status_data(store: Store) -> list[dict[str, Any]]:
+    return [
+        dict(one) | {"object": f"{one['ref']['kind']}/{one['ref']['name']}", "since": since}
+        for one, since in store.statuses()
+    ]
+
+
+def _what(one: Any) -> str:
+    from rich.markup import escape
+
+    text = one["message"] + (f" (what you can do: {one['hint']})" if one["hint"] else "")
+    return escape(text or one["detail"].get("rootPath", ""))
+
+
+def _bar(busy: Any, now: float) -> str:
+    """Progress of long work: bar, share, stage, time so far and time to go as far as they are known."""
+    ratio, started, eta = busy.get("ratio"), busy.get("started"), busy.get("eta")
+    done = round(_BAR * (ratio or 0.0))
+    bar = f"{'━' * done}{'╌' * (_BAR - done)} {100 * (ratio or 0.0):3.0f} % " if ratio is not None else ""
+    so_far = f", {_ago(now - started)} so far" if started else ""
+    to_go = f", about {_ago(eta)} to go" if eta else ""
+    return f"{bar}{busy['stage']}{so_far}{to_go}"
+
+
+def _ago(seconds: float) -> str:
+    seconds = max(seconds, 0)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,29 @@
+"""Where the wishes come from: a Git repository, mirrored, checked and read without ever executing anything of it."""
+
+from __future__ import annotations
+
+from controller.source.git import GitSource
+from controller.source.values import (
+    Accepted,
+    Blobs,
+    GitSettings,
+    Head,
+    NotePush,
+    PathProblem,
+    Refused,
+    Snapshot,
+    TreeEntry,
+)
+
+__all__ = [
+    "Accepted",
+    "Blobs",
+    "GitSettings",
+    "GitSource",
+    "Head",
+    "NotePush",
+    "PathProblem",
+    "Refused",
+    "Snapshot",
+    "TreeEntry",
+]

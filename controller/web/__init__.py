@@ -1,0 +1,1 @@
+"""What the controller shows over HTTP: metrics and health. Reads values, holds nothing, changes nothing."""

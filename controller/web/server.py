@@ -1,0 +1,81 @@
+"""/metrics, /healthz and /readyz on one local address.
+
+healthz says that the controller lives and its passes go on; readyz that it has read a good revision and ended a pass.
+Neither tells anything about hosts: a sick host must not get the controller restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import time
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from controller.errors import Stall
+
+
+@dataclass
+class Health:
+    """Written by the loop, read by the pages."""
+
+    started: float
+    last_pass: float = 0.0
+    stale_after: float = 900.0
+    """Seconds without a pass after which the loop counts as stuck."""
+
+    def problem(self, now: float) -> str:
+        """Empty when the loop goes on."""
+        silent = now - max(self.started, self.last_pass)
+        return f"no pass has ended for {silent:.0f} seconds" if silent > self.stale_after else ""
+
+
+def application(registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time) -> Starlette:
+    """The pages as an ASGI application."""
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def healthz(_: Request) -> Response:
+        problem = health.problem(clock())
+        return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
+
+    async def readyz(_: Request) -> Response:
+        ready = health.last_pass > 0
+        return PlainTextResponse("ok\n" if ready else "no pass has ended yet\n", 200 if ready else 503)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: stopping is the app's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: Starlette, listen: str, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises Stall when the address cannot be used."""
+    host, _, port = listen.rpartition(":")
+    try:
+        sock = socket.create_server((host, int(port)))
+    except OSError as error:
+        raise Stall(
+            f"cannot listen on {listen}: {error.strerror}", hint="another jailops, or choose another [web] listen"
+        ) from error
+    server = Server(uvicorn.Config(app, log_level="warning", lifespan="off", access_log=False))
+    running = asyncio.create_task(server.serve([sock]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await running

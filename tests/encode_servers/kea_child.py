@@ -1,0 +1,55 @@
+"""Runs beside a real kea-dhcp4 (real/kea.sh) and keeps its answers in the directory of the first argument.
+
+The socket is asked with perl, as on a boot server: Debian's perl-base has all that it needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from controller.encode import kea
+from tests.encode_servers.values import NODE1, NODE2, SUBNET
+
+ASK = (
+    'use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "cannot reach $ARGV[0]: $!\\n";'
+    " local $/; print $s <STDIN>; $s->flush; print <$s>;"
+)
+
+
+def main(answers: Path) -> None:
+    def ask(name: str, command: str, arguments: Mapping[str, Any] | None = None) -> kea.Reply:
+        ended = subprocess.run(
+            ["perl", "-e", ASK, "/run/kea/socket"],
+            input=kea.command(command, arguments),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        (answers / name).write_text(ended.stdout)
+        return kea.reply(ended.stdout)
+
+    before = ask("get-before", "config-get").arguments
+    merged = kea.merge(before, [NODE1, NODE2], SUBNET)
+    ask("test", "config-test", merged)
+    ask("set", "config-set", merged)
+    after = ask("get-after", "config-get").arguments
+    ask("write", "config-write", {"filename": "/run/kea/kea-dhcp4.conf"})
+    doubled = kea.merge(after, [NODE1, replace(NODE2, address=NODE1.address)], SUBNET)
+    ask("test-same-address", "config-test", doubled)
+    ask("set-same-address", "config-set", doubled)
+    ask("set-other-subnet", "config-set", kea.merge(after, [replace(NODE1, address="203.0.113.9")], SUBNET))
+    unchanged = ask("get-after-refusal", "config-get").arguments
+    ask("set-one", "config-set", kea.merge(unchanged, [NODE2], SUBNET))
+    ask("get-one", "config-get")
+    ask("unknown", "no-such-command")
+    ask("status", "status-get")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

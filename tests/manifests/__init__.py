@@ -1,0 +1,1 @@
+"""Tests of controller/manifests, its schemas, its examples and its page."""

@@ -1,0 +1,31 @@
+"""Run by test_G10_disk_full_during_fetch on a small disk: fetch, run out of space, and still read the old revision."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from controller.errors import Retry
+from controller.source import GitSettings, GitSource
+from tests.source.remotes import Person
+
+
+async def main(mirror: Path, person: Person) -> None:
+    source = GitSource(GitSettings(url=str(person.remote), mirror=mirror, allow_local=True))
+    good = await source.fetch()
+    print(good.revision)
+    person.publish({"noise.bin": os.urandom(3_000_000)})
+    try:
+        await source.fetch()
+    except Retry as exc:
+        print(f"Retry: {str(exc).split(': ', 1)[1].split(' (')[0]}")
+    head = await source.head()
+    print(head and head.revision)
+    snapshot = await source.snapshot(good.revision)
+    blob_id = next(entry.blob_id for entry in snapshot.blobs if entry.path == "site.yaml")
+    print((await source.read_blobs([blob_id])).found[blob_id].decode(), end="")
+
+
+asyncio.run(main(Path(sys.argv[1]), Person(Path(sys.argv[3]), Path(sys.argv[2]))))
