@@ -6,7 +6,6 @@ Exit status: 0 done, clean or converged; 1 problems or failures; 2 wrong usage; 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -164,13 +163,13 @@ def schema(
     kind: Annotated[str, typer.Option("--kind", help="Print this kind's schema.")] = "",
 ) -> None:
     """Print or write the JSON Schemas of the manifests, for editors."""
-    from controller.manifests.schema import schemas
+    from controller.manifests.schema import rendered
 
-    files = schemas()
+    files = rendered()
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (directory / name).write_text(json.dumps(text, indent=2) + "\n")
+            (directory / name).write_text(text)
         out.print(f"{len(files)} schemas written to {directory}", markup=False)
         return
     wanted = f"{kind.lower()}.json"
@@ -179,7 +178,7 @@ def schema(
             f"cannot print the schema of {kind}: the kinds are {', '.join(name.removesuffix('.json') for name in files)}",
             2,
         )
-    out.print_json(data=files[wanted] if kind else sorted(files))
+    print(files[wanted] if kind else "\n".join(sorted(files)))
 
 
 @cli.command(epilog="Example: jailops init mysite")

@@ -77,7 +77,7 @@ def _judge_one(
     if seen.busy is not None:
         return Hold(ref, "busy", seen.busy.stage)
     if not differs(want, seen.facts):
-        state = "Retired" if resource.retired else "Ready"
+        state: State = "Retired" if resource.retired else "Ready"
         return Status(ref, state, origin=resource.origin, detail=seen.detail)
     return Change(resource, want, seen.facts, _cause(resource, want, known), seen.detail)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from controller.errors import ControllerError
 from controller.graph import Desired
+from controller.manifests import HostSsh, Ssh
 from controller.model import Answer, Lane
 from controller.transport import Endpoint, Fence, Fleet
 
@@ -44,14 +44,19 @@ class Hands:
 def endpoints(desired: Desired, key_file: Path, via: Mapping[str, str]) -> dict[str, Endpoint]:
     """Every machine by name, with its pinned key."""
     found: dict[str, Endpoint] = {}
-    for name, machine in (*desired.build_vms.items(), *desired.sans.items(), *desired.boot_servers.items()):
-        found[name] = _endpoint(name, machine.spec.ssh.address, machine.spec.ssh, key_file, via)
+    machines: list[tuple[str, Ssh]] = [
+        *((name, one.spec.ssh) for name, one in desired.build_vms.items()),
+        *((name, one.spec.ssh) for name, one in desired.sans.items()),
+        *((name, one.spec.ssh) for name, one in desired.boot_servers.items()),
+    ]
+    for name, ssh in machines:
+        found[name] = _endpoint(name, str(ssh.address), ssh, key_file, via)
     for name, host in desired.hosts.items():
         found[name] = _endpoint(name, desired.host_address(name), host.spec.ssh, key_file, via)
     return found
 
 
-def _endpoint(name: str, address: str, ssh: Any, key_file: Path, via: Mapping[str, str]) -> Endpoint:
+def _endpoint(name: str, address: str, ssh: HostSsh, key_file: Path, via: Mapping[str, str]) -> Endpoint:
     elsewhere, _, port = via.get(name, "").partition(":")
     return Endpoint(
         name=name,

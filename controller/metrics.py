@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -145,7 +146,7 @@ class Metrics:
         return Histogram(f"jailops_{name}", text, labels, registry=self.registry, buckets=buckets)
 
 
-def _only(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+def _only(gauge: Gauge, values: Mapping[Any, float]) -> None:
     """Exactly these series: objects that are gone leave no line behind."""
     gauge.clear()
     for labels, value in values.items():

@@ -247,6 +247,9 @@ class Status:
     detail: Facts = field(default_factory=dict)
 
 
+PassResult: TypeAlias = Literal["converged", "progressing", "held", "failed", "refused"]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The audit entry of one pass: what was asked for, planned, done and refused, with durations in seconds."""
@@ -259,7 +262,7 @@ class Record:
     seconds: float
     said: str
     """One sentence that tells the whole pass."""
-    result: Literal["converged", "progressing", "held", "failed", "refused"]
+    result: PassResult
     outcomes: tuple[Outcome, ...] = ()
     held: tuple[Hold, ...] = ()
     refused: tuple[str, ...] = ()

@@ -150,7 +150,9 @@ class Controller:
         held: dict[Ref, Hold] = {}
         troubles = self._store.troubles()
         for change in look.verdict.changes:
-            mode = look.world.desired.site.drift.get(change.ref.kind, "enforce")
+            mode = {str(kind): mode for kind, mode in look.world.desired.site.drift.items()}.get(
+                change.ref.kind, "enforce"
+            )
             trouble = troubles.get(change.ref)
             if change.cause == "drift" and mode != "enforce":
                 held[change.ref] = Hold(change.ref, "watched", f"drift is only reported for this kind ({mode})")

@@ -97,9 +97,8 @@ class Revisions:
         snapshot = await self._source.snapshot(revision)
         objects, problems = await self._parse(snapshot)
         # Cross-checks of half a set would only repeat what is missing.
-        if not problems:
-            problems = check(objects, self._limits.addresses)
-        return Judged(snapshot, tuple(objects), tuple(problems))
+        found = tuple(problems) or check(objects, self._limits.addresses)
+        return Judged(snapshot, tuple(objects), found)
 
     async def judge_named(self, name: str) -> Judged:
         """Read and check a revision by any name, after asking the remote once."""

@@ -6,10 +6,10 @@ Pure. A record holds no facts of machines beyond what messages say, and never a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from controller.diff import Verdict, held_status
-from controller.model import Outcome, Plan, Record, Status
+from controller.model import Outcome, PassResult, Plan, Record, State, Status
 from controller.revision import Wanted
 
 
@@ -44,7 +44,7 @@ def record(
     )
 
 
-def _result(wanted: Wanted, statuses: Sequence[Status], outcomes: Sequence[Outcome]) -> str:
+def _result(wanted: Wanted, statuses: Sequence[Status], outcomes: Sequence[Outcome]) -> PassResult:
     states = {status.state for status in statuses}
     if wanted.refused:
         return "refused"
@@ -57,19 +57,19 @@ def _result(wanted: Wanted, statuses: Sequence[Status], outcomes: Sequence[Outco
     return "converged"
 
 
-def sentence(result: str, statuses: object, outcomes: Sequence[Outcome], refused: Sequence[str]) -> str:
+def sentence(result: str, statuses: Iterable[Status], outcomes: Sequence[Outcome], refused: Sequence[str]) -> str:
     """The whole pass in one line."""
     done = [one for one in outcomes if one.result == "done"]
     failed = [one for one in outcomes if one.result in ("failed", "indeterminate")]
     parts = [f"{len(done)} done" if done else "nothing to do"]
     parts += [f"{len(failed)} failed ({failed[0].ref}: {failed[0].message})"] * bool(failed)
-    counts = Counter(status.state for status in statuses)  # type: ignore[attr-defined]
+    counts = Counter(status.state for status in statuses)
     parts += [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
     parts += [f"revision refused: {refused[0]}"] * bool(refused)
     return f"{result}: {', '.join(parts)}"
 
 
-_WORDS = {
+_WORDS: Mapping[State, str] = {
     "Changing": "under way",
     "Waiting": "waiting",
     "Unknown": "unknown",

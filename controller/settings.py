@@ -97,12 +97,12 @@ class Settings(BaseSettings):
 
     git: Git
     ssh: Ssh
-    secrets: Secrets = Secrets()
-    store: StoreSettings = StoreSettings()
-    schedule: Schedule = Schedule()
-    web: Web = Web()
-    policy: Policy = Policy()
-    log: Log = Log()
+    secrets: Secrets = Field(default_factory=lambda: Secrets.model_validate({}))
+    store: StoreSettings = Field(default_factory=lambda: StoreSettings.model_validate({}))
+    schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
+    web: Web = Field(default_factory=lambda: Web.model_validate({}))
+    policy: Policy = Field(default_factory=lambda: Policy.model_validate({}))
+    log: Log = Field(default_factory=lambda: Log.model_validate({}))
 
     @classmethod
     def settings_customise_sources(

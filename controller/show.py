@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from controller.manifests import Blob, Problem, check, load, wanted
 from controller.model import Action, Plan, Record
@@ -112,7 +114,12 @@ def record(console: Console, made: Record) -> None:
 
 
 def status(console: Console, store: Store, now: float) -> None:
-    """A table of all objects and a bar for what is under way."""
+    """A table of all objects, a bar for what is under way, and the last pass."""
+    for line in status_lines(store, now):
+        console.print(line)
+
+
+def status_lines(store: Store, now: float) -> list[RenderableType]:
     table = Table(box=None, pad_edge=False)
     for heading in ("object", "state", "since", "what"):
         table.add_column(heading, overflow="fold")
@@ -120,12 +127,12 @@ def status(console: Console, store: Store, now: float) -> None:
         busy = one.get("busy")
         what = _bar(busy, now) if busy else _what(one)
         colour = _COLOURS.get(one["state"], "white")
-        table.add_row(
-            f"{one['ref']['kind']}/{one['ref']['name']}", f"[{colour}]{one['state']}[/]", _ago(now - since), what
-        )
-    console.print(table)
-    for last in store.passes(1):
-        console.print(f"last pass {_ago(now - last.started)} ago, {last.revision[:12]}: {last.said}", markup=False)
+        name = f"{one['ref']['kind']}/{one['ref']['name']}"
+        table.add_row(name, f"[{colour}]{one['state']}[/]", _ago(now - since), escape(what))
+    last = [
+        Text(f"last pass {_ago(now - one.started)} ago, {one.revision[:12]}: {one.said}") for one in store.passes(1)
+    ]
+    return [table, *last]
 
 
 def status_data(store: Store) -> list[dict[str, Any]]:
@@ -136,10 +143,8 @@ def status_data(store: Store) -> list[dict[str, Any]]:
 
 
 def _what(one: Any) -> str:
-    from rich.markup import escape
-
     text = one["message"] + (f" (what you can do: {one['hint']})" if one["hint"] else "")
-    return escape(text or one["detail"].get("rootPath", ""))
+    return str(text or one["detail"].get("rootPath", ""))
 
 
 def _bar(busy: Any, now: float) -> str:

@@ -5,14 +5,12 @@ The example manifests and the schemas are those of this very version; they lie i
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from controller import settings
 from controller.errors import Stall
-from controller.manifests.schema import schemas
 
 
 def write_settings(directory: Path) -> list[Path]:

@@ -46,7 +46,8 @@ class Explanation(NamedTuple):
 
 
 class Driver(Protocol):
-    kind: ClassVar[str]
+    @property
+    def kind(self) -> str: ...
 
     def resources(self, desired: Desired) -> Iterator[Resource]:
         """Every object of this kind that the manifests ask for."""
@@ -84,6 +85,7 @@ class Base:
 
     def retired(self, ref: Ref, memory: Mapping[str, Any], desired: Desired) -> Resource | None:
         del ref, memory, desired
+        return None
 
     def memory(self, resource: Resource) -> Mapping[str, Any]:
         del resource

@@ -46,14 +46,14 @@ def entry(desired: Desired, host: str, generation: str) -> HostEntry:
         name=host,
         mac=spec.mac,
         address=desired.host_address(host),
-        next_server=server.tftp.address or server.ssh.address,
+        next_server=str(server.tftp.address),
         filename=f"{spec.image}/{generation}/boot/pxeboot",
         root_path=f"{san.nfs.address}:{rootfs(desired, spec.image, generation)}",
         host_name=spec.hostname or host,
         domain=spec.domain,
-        nameservers=tuple(spec.nameservers),
-        mask=_mask(spec.address),
-        routers=(spec.gateway,) if spec.gateway else (),
+        nameservers=tuple(str(one) for one in spec.nameservers),
+        mask=str(spec.address.netmask),
+        routers=(str(spec.gateway),),
     )
 
 
@@ -251,9 +251,3 @@ def _refused(answer: Answer, include: str, main: str, server: str) -> Stall:
         f"cannot serve DHCP on {server}: dhcpd -t refuses: {where}; nothing was changed, the old entries are served",
         hint=f"mend {main} on {server}: jailops writes {include} only",
     )
-
-
-def _mask(address: str) -> str:
-    import ipaddress
-
-    return str(ipaddress.ip_interface(str(address)).netmask)

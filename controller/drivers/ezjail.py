@@ -303,6 +303,12 @@ def wanted_config(spec: EzjailSpec) -> dict[str, str]:
     }
 
 
+def mount_points(root: str, disk: str, mounts: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Where the manifest's mounts go, and what they show as far as it lies on the jail disk: mount(8) makes neither."""
+    targets = [f"{root}/{target.strip('/')}" for _, target, _ in mounts]
+    return [*targets, *(source for source, _, _ in mounts if source.startswith(f"{disk}/"))]
+
+
 def config_text(spec: EzjailSpec) -> str:
     """The whole config file. Each jail provides its own name, so that rcorder(8) can start others after it."""
     settings = {**ezjail.DEFAULTS, **wanted_config(spec)}
@@ -379,8 +385,9 @@ def _write(spec: EzjailSpec) -> Steps:
     temp = f"{spec.directory}/.jailops/{spec.safe}.new"
     path, other = (spec.config, f"{spec.config}.norun") if spec.running else (f"{spec.config}.norun", spec.config)
     script = sh(
-        "mkdir -p {ours} && {fstab} && {config} && rm -f {other} {mark}",
+        "mkdir -p {ours} {points} && {fstab} && {config} && rm -f {other} {mark}",
         ours=f"{spec.directory}/.jailops",
+        points=mount_points(spec.root, spec.mount, spec.mounts),
         fstab=raw(put_file(spec.fstab_path, fstab_text(spec))),
         config=raw(put_file(path, text, temp=temp)),
         other=other,

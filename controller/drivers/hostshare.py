@@ -92,7 +92,7 @@ def iscsi_conf(desired: Desired, host: str) -> str:
         [
             iscsi.Target(
                 nickname="jails",
-                address=san.iscsi.portal,
+                address=str(san.iscsi.portal),
                 name=target_iqn(desired, host),
                 initiator=initiator(spec, host),
                 chap=iscsi.Chap(chap.user, secret(chap.secret.file)) if chap else None,
@@ -108,8 +108,6 @@ def initiator(spec: HostSpec, host: str) -> str:
 
 def _host_key(spec: HostSpec) -> dict[str, File]:
     """The node's identity, so that a reboot does not change it: the pinned key and its private half."""
-    if spec.host_key_secret is None:
-        return {}
     algorithm = spec.ssh.host_key.split(" ", 1)[0]
     kind = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(algorithm, "ecdsa")
     return {

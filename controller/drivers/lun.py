@@ -60,7 +60,7 @@ def spec_of(desired: Desired, host: str) -> LunSpec:
         size=spec.jail_disk.size,
         initiator=initiator(spec, host),
         address=desired.host_address(host),
-        portal=san.iscsi.portal,
+        portal=str(san.iscsi.portal),
         config=own if san.iscsi.backend == "tgt" else str(san.iscsi.config_file),
         chap_user=chap.user if chap else None,
         chap_secret=chap.secret.file if chap else None,

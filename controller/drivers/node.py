@@ -245,8 +245,9 @@ test $# -ge 3 || {{ echo 'its size cannot be read'; exit 2; }}
 last=$(($3 / 65536 - 16))
 dumpfs -l {device} >/dev/null 2>&1 && {{ echo 'it holds a UFS file system'; exit 3; }}
 gpart show {name} >/dev/null 2>&1 && {{ echo 'it holds a partition table'; exit 4; }}
-dd if={device} bs=64k count=16 2>/dev/null | cmp -n 1048576 - /dev/zero >/dev/null 2>&1 || {{ echo 'its first megabyte holds data'; exit 5; }}
-dd if={device} bs=64k count=16 skip="$last" 2>/dev/null | cmp -n 1048576 - /dev/zero >/dev/null 2>&1 || {{ echo 'its last megabyte holds data'; exit 6; }}""",
+zeros() {{ dd if={device} bs=64k count=16 skip="$1" 2>/dev/null | cmp -n 1048576 - /dev/zero >/dev/null 2>&1; }}
+zeros 0 || {{ echo 'its first megabyte holds data'; exit 5; }}
+zeros "$last" || {{ echo 'its last megabyte holds data'; exit 6; }}""",
         name=device,
         device=f"/dev/{device}",
     )
@@ -279,6 +280,7 @@ class Addresses(Base):
         return Seen({"aliases": sorted(found & (set(spec.addresses) | _aliases(applied)))})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
+        del world
         return {"aliases": list(resource.spec.addresses)}
 
     def explain(self, change: Change) -> Explanation:

@@ -23,7 +23,7 @@ class Disk:
 def disk_of(desired: Desired, host: str) -> Disk:
     spec = desired.hosts[host].spec
     san = desired.sans[spec.san].spec
-    return Disk(target_iqn(desired, host), san.iscsi.portal, spec.jail_disk.label, spec.jail_disk.mount)
+    return Disk(target_iqn(desired, host), str(san.iscsi.portal), spec.jail_disk.label, spec.jail_disk.mount)
 
 
 def jail_directory(desired: Desired, host: str) -> str:

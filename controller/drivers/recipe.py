@@ -103,9 +103,9 @@ def build_script(desired: Desired, image: str, place: BuildPlace, made_of: Input
         _system_files(spec, desired, image, root),
         _users(spec, root),
         _ezjail(desired, image, root),
-        _own_directories(desired, image, made_of, root),
+        _own_directories(made_of, root),
         _archives(spec, root),
-        _manifest(made_of, image, desired, root),
+        _manifest(made_of, image, desired),
         sh(
             "stage publish\ncd /\ntest ! -e {final} || {{ echo 'the generation is there already'; exit 1; }}\n"
             "mv {root} {final}\nstage complete",
@@ -179,7 +179,7 @@ def _settings(spec: ImageSpec, image: str, place: BuildPlace) -> Script:
         sh("mkdir -p {dir}", dir=f"{own}/kernconf"),
         put_file(f"{own}/src.conf", srcconf.render_src(spec.src_conf)),
         put_file(f"{own}/make.conf", srcconf.render_make(spec.make_options)),
-        put_file(f"{own}/kernconf/{spec.kernel.name}", spec.kernel.config),
+        *([put_file(f"{own}/kernconf/{spec.kernel.name}", spec.kernel.config)] if spec.kernel.config else []),
     )
 
 
@@ -187,9 +187,8 @@ def _make(spec: ImageSpec, image: str, place: BuildPlace) -> tuple[Script, Scrip
     """How make is called for world and for the kernel: the same settings for build and install (build(7))."""
     own = f"{place.work}/{image}"
     world = sh("SRCCONF={src} __MAKE_CONF={make} $T", src=f"{own}/src.conf", make=f"{own}/make.conf")
-    kernel = sh(
-        "KERNCONF={name} KERNCONFDIR={dir} {world}", name=spec.kernel.name, dir=f"{own}/kernconf", world=raw(world)
-    )
+    where = sh("KERNCONFDIR={dir} ", dir=f"{own}/kernconf") if spec.kernel.config else Script("")
+    kernel = sh("KERNCONF={name} {where}{world}", name=spec.kernel.name, where=raw(where), world=raw(world))
     return world, kernel
 
 
@@ -312,7 +311,7 @@ def _system_files(spec: ImageSpec, desired: Desired, image: str, root: str) -> S
         target = f"{root}{file.path}"
         parts += [
             sh("mkdir -p {dir}", dir=target.rpartition("/")[0]),
-            put_file(target, file.content, int(file.mode, 8)),
+            put_file(target, file.content, file.mode),
         ]
     mounts = sorted({host.spec.jail_disk.mount for host in desired.hosts_of_image(image)})
     parts += [sh("mkdir -p {dir}", dir=f"{root}{mount}") for mount in mounts]
@@ -366,7 +365,7 @@ def _ezjail(desired: Desired, image: str, root: str) -> Script:
     )
 
 
-def _own_directories(desired: Desired, image: str, made_of: Inputs, root: str) -> Script:
+def _own_directories(made_of: Inputs, root: str) -> Script:
     """Where each host's own files come from at boot: only that host can mount its share (rc.initdiskless)."""
     parts = [Script(":")]
     for own in made_of.hosts.values():
@@ -395,7 +394,7 @@ cd /"""
     )
 
 
-def _manifest(made_of: Inputs, image: str, desired: Desired, root: str) -> Script:
+def _manifest(made_of: Inputs, image: str, desired: Desired) -> Script:
     """What the generation is and the digests of its boot files. Its presence says: complete."""
     known = {
         "generation": made_of.generation,

@@ -19,20 +19,23 @@ _SECRET = re.compile(r"[A-Za-z0-9._+/@-]{12,64}")
 _NUMBER = 1
 """tgtd's LUN 0 is always its controller; the disk is LUN 1."""
 
+# Without any initiator-address tgt-admin binds ALL, even beside an initiator-name. No node can come from this one.
+NOBODY = "127.0.0.1"
+
 
 @dataclass(frozen=True, slots=True)
 class Lun:
-    """One target with one disk for one machine.
+    """One target with one disk for the machine that logs in by the name `initiator`.
 
-    There is no initiator name: tgt lets in who matches *either* the address or the name, so a name would open the
-    target to whoever says it (measured, 1.0.85). The second factor beside the address is CHAP.
+    There is no address: tgt lets in who matches *either* an address or a name (measured, 1.0.85), so an address would
+    open the target to every name that comes from there. The second factor beside the name is CHAP.
     """
 
     iqn: str
     backing: str
     serial: str
     scsi_id: str
-    address: str
+    initiator: str
     chap_user: str | None = None
     chap_secret: str | None = field(default=None, repr=False)
 
@@ -95,7 +98,8 @@ def render(lun: Lun, header: str = "") -> str:
         f"        scsi_id {lun.scsi_id}",
         f"        scsi_sn {lun.serial}",
         "    </backing-store>",
-        f"    initiator-address {lun.address}",
+        f"    initiator-address {NOBODY}",
+        f"    initiator-name {lun.initiator}",
         *([f"    incominguser {lun.chap_user} {lun.chap_secret}"] if lun.chap_user is not None else []),
         "</target>",
     ]
@@ -116,9 +120,9 @@ def parse(text: str) -> Lun:
     if [line for _, line in lines] != ["</target>"]:
         number = lines[0][0] if lines else 0
         raise GrammarError(number, "expected </target> and nothing after it")
-    iqn, backing, scsi_id, serial, address = found
+    iqn, backing, scsi_id, serial, initiator = found
     try:
-        return _check(Lun(iqn, backing, serial, scsi_id, address, user, secret))
+        return _check(Lun(iqn, backing, serial, scsi_id, initiator, user, secret))
     except ValueError as error:
         raise GrammarError(0, str(error)) from None
 
@@ -126,7 +130,7 @@ def parse(text: str) -> Lun:
 def _check(lun: Lun) -> Lun:
     check.iqn(lun.iqn, "target")
     check.path(lun.backing, "backing store")
-    check.ipv4(lun.address, "initiator's address")
+    check.iqn(lun.initiator, "initiator")
     for what, value in (("serial", lun.serial), ("scsi_id", lun.scsi_id)):
         if len(check.word(value, what)) > 16:
             raise ValueError(f"{what} is longer than 16 characters: {value!r}")
@@ -171,7 +175,8 @@ _SHAPES = (
     r"scsi_id (\S+)",
     r"scsi_sn (\S+)",
     r"</backing-store>",
-    r"initiator-address (\S+)",
+    rf"initiator-address {re.escape(NOBODY)}",
+    r"initiator-name (\S+)",
 )
 
 

@@ -7,6 +7,7 @@ Pure: reads no file, and bad input is a value, never an exception.
 
 from __future__ import annotations
 
+from controller.manifests.base import HostSsh, Ssh
 from controller.manifests.check import check
 from controller.manifests.image import ImageSpec
 from controller.manifests.load import Blob, Loaded, Manifest, load, parse_blob, wanted
@@ -20,6 +21,7 @@ __all__ = [
     "BootServerSpec",
     "BuildVMSpec",
     "HostSpec",
+    "HostSsh",
     "ImageSpec",
     "JailSpec",
     "Loaded",
@@ -27,6 +29,7 @@ __all__ = [
     "Problem",
     "SanSpec",
     "SiteSpec",
+    "Ssh",
     "check",
     "load",
     "parse_blob",

@@ -68,7 +68,7 @@ def _mac(value: str) -> str:
 
 def _like(pattern: str, expected: str, parse: object, *examples: str) -> Scalar:
     """Only text of exactly this shape reaches the parser, which knows more forms than we want (netmasks, scopes)."""
-    shape = text(pattern, expected, *examples)
+    shape = text(pattern, expected, *examples, longest=4096)
     assert callable(parse)
 
     def both(value: str) -> object:

@@ -145,6 +145,14 @@ def _knob(value: str) -> str:
     return value
 
 
+def _capitals(value: str) -> str:
+    try:
+        return str(_knob_text.parse(value))
+    except ValueError:
+        upper = value.upper()
+        raise Refused(suggestion=upper if re.fullmatch("WITH(OUT)?_[A-Z0-9_]+", upper) else "") from None
+
+
 _knob_pattern = rf"WITH_[A-Z0-9_]+|WITHOUT_(?!(?:{'|'.join(_BREAKING)})$)[A-Z0-9_]+"
 _knob_text = text(
     r"WITH(OUT)?_[A-Z0-9_]+", "a src.conf(5) knob: WITH_… or WITHOUT_… in capitals", "WITHOUT_ZFS", longest=60
@@ -153,7 +161,7 @@ Knob: TypeAlias = Annotated[
     str,
     Scalar(
         _knob_text.expected,
-        parsed(_knob_text, _knob).parse,
+        lambda value: _knob(_capitals(value)),
         {**STRING, "pattern": f"^(?:{_knob_pattern})$", "maxLength": 60},
         _knob_text.examples,
     ),

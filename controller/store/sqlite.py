@@ -205,7 +205,7 @@ class Store:
             f"SELECT id, revision, result, started, seconds, said, record FROM pass {where} ORDER BY id DESC LIMIT ?",
             values,
         ).fetchall()
-        return [PastPass(*row[:5], str(row[5]), json.loads(row[6])) for row in rows]
+        return [PastPass(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6])) for row in rows]
 
     def set_statuses(self, statuses: Sequence[Status], now: float) -> None:
         """Replace all statuses; `since` moves only when the state does."""

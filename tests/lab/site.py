@@ -28,7 +28,7 @@ from tests.lab import clients
 from tests.lab.child import lab_directory
 from tests.lab.net import Net, Port, switched
 from tests.lab.server import COMMANDS, Server, fill, fresh_run
-from tests.lab.sshd import DEBIAN_CONFIG, Key, place_keys, start_on_freebsd
+from tests.lab.sshd import DEBIAN_CONFIG, Key, freebsd_binds, place_keys, start_on_freebsd
 
 CTL: Final = "198.51.100.5"
 PROBE: Final = Path(__file__).with_name("node") / "probe"
@@ -151,7 +151,10 @@ class RealSite(Site):
 
     def _add(self, name: str, layout: Layout, address: str) -> Machine:
         port = self._plug(name, address)
-        layout = Layout("linux", commands=COMMANDS) if layout.system == "linux" else layout
+        if layout.system == "linux":
+            layout = Layout("linux", commands=COMMANDS)
+        else:
+            layout = replace(layout, binds={**layout.binds, **freebsd_binds(self.directory)})
         machine = Machine(self.directory / name, name, layout, netns=port.path)
         (machine.directory / "lab" / "machine.json").write_text(json.dumps({"name": name, "address": address}))
         if layout.system == "linux":

@@ -60,18 +60,23 @@ def place_keys(machine: Machine, host_key: Key, client: Key) -> None:
         place.chmod(mode)
 
 
+def freebsd_binds(directory: Path) -> dict[str, Path]:
+    """What a FreeBSD machine's layout must bind for `start_on_freebsd`: the empty directory that this sshd was built for."""
+    (directory / "empty").mkdir(mode=0o755, parents=True, exist_ok=True)
+    return {"/run/sshd": directory / "empty"}
+
+
 def start_on_freebsd(machine: Machine) -> None:
     """Start the real sshd inside a FreeBSD machine, as rc.d/sshd does there; it ends with the machine.
 
     Raises RuntimeError with sshd's own words when the machine's files do not make a working sshd.
     """
-    machine.path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
     own = (machine.root / "etc/ssh/sshd_config").exists()
     options = {"PidFile": "none", "UsePAM": "no", "UseDNS": "no", "MaxStartups": "100", "MaxSessions": "100"}
     options |= {"SetEnv": f"PATH={PATHS['freebsd']}"} | ({} if own else {"PermitRootLogin": "prohibit-password"})
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     config = "/etc/ssh/sshd_config" if own else "/dev/null"
-    run(machine.argv(["/.machine/usr/sbin/sshd", "-f", config, "-E", "/run/sshd.log", *settings]))
+    run(machine.argv(["/.machine/usr/sbin/sshd", "-f", config, "-E", "/lab/sshd.log", *settings]))
 
 
 def ssh(port: Port, directory: Path, key: str, address: str, host_key: Key, command: str) -> Done:

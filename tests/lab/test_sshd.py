@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.lab.machine import Machine
+from controller.lab.machine import Layout, Machine
 from tests.lab.net import Net
 from tests.lab.server import server
-from tests.lab.sshd import new_key, place_keys, prepare_server, ssh, start_on_freebsd
+from tests.lab.sshd import freebsd_binds, new_key, place_keys, prepare_server, ssh, start_on_freebsd
 
 pytestmark = pytest.mark.lab
 
@@ -37,7 +37,7 @@ def test_a_server_lets_the_controller_in_and_nobody_else(net: Net, directory: Pa
 def test_the_login_shell_of_a_freebsd_machine_is_csh(net: Net, directory: Path) -> None:
     ctl, port = net.plug("ctl", "198.51.100.5"), net.plug("node", "198.51.100.50", interface="em0")
     host_key, client = new_key(directory, "host"), new_key(directory, "client")
-    machine = Machine(directory / "node", "node", netns=port.path)
+    machine = Machine(directory / "node", "node", Layout(binds=freebsd_binds(directory)), netns=port.path)
     place_keys(machine, host_key, client)
     machine.path("/etc/passwd").write_text(PASSWD)
     asyncio.run(machine.power_on())

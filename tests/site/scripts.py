@@ -8,6 +8,7 @@ SHARE = "/mnt/jailops"
 SAN = "198.51.100.10"
 GENERATION = "0123456789ab"
 ROOT = f"/export/jailops/images/standard/{GENERATION}"
+TFTP = f"/srv/tftp/standard/{GENERATION}/boot"
 
 BUILD = f"""set -eu
 test -d /usr/src/.git || git clone --quiet --no-checkout {source.URL} /usr/src
@@ -43,6 +44,7 @@ root_rw_mount="NO"
 iscsid_enable="YES"
 iscsictl_enable="YES"
 iscsictl_flags="-Aa -w 30"
+ezjail_enable="YES"
 end
 cat > $R/etc/rc.d/site_disk <<'end'
 #!/bin/sh
@@ -52,7 +54,11 @@ cat > $R/etc/rc.d/site_disk <<'end'
 . /etc/rc.subr
 name="site_disk"
 start_cmd="site_disk_start"
-site_disk_start() { echo "site_disk: $(test -e /dev/ufs/jails && echo there || echo missing)"; test ! -e /dev/ufs/jails || fsck -t ufs -p /dev/ufs/jails; }
+site_disk_start()
+{
+	if test -e /dev/ufs/jails; then echo "site_disk: there"; fsck -t ufs -p /dev/ufs/jails
+	else echo "site_disk: missing"; fi
+}
 run_rc_command "$1"
 end
 chmod 555 $R/etc/rc.d/site_disk
@@ -82,7 +88,13 @@ d=/export/jailops/hosts/{node}/etc
 mkdir -p $d
 printf 'hostname="{node}"\\nezjail_enable="YES"\\nifconfig_em0_alias0="inet {alias}/32"\\n' > $d/rc.conf.local
 printf '/dev/ufs/jails /iscsi ufs rw,late,failok 0 0\\n' > $d/fstab
-printf 'jails {{\\n TargetAddress = "{SAN}:3260";\\n TargetName = "iqn.2026-11.org.example:{node}";\\n InitiatorName = "iqn.1994-09.org.freebsd:{node}";\\n}}\\n' > $d/iscsi.conf
+cat > $d/iscsi.conf <<'end'
+jails {{
+    TargetAddress = "{SAN}:3260";
+    TargetName = "iqn.2026-11.org.example:{node}";
+    InitiatorName = "iqn.1994-09.org.freebsd:{node}";
+}}
+end
 chmod 600 $d/iscsi.conf
 """
 

@@ -40,7 +40,7 @@ VERDICTS = [
     ("good", MAIN + HOST, ""),
     ("empty", "", ""),
     ("no semicolon", MAIN + HOST.replace(".50;", ".50"), "line 14: semicolon expected."),
-    ("truncated", MAIN + HOST[:-3], "line 20: unexpected end of file"),
+    ("truncated", MAIN + HOST[:-3], "line 19: unexpected end of file"),
     ("open string", MAIN + HOST[:120], "line 15: eof in string constant"),
     ("unknown option", MAIN + HOST.replace("root-path", "root-pathx"), "line 19: unknown option dhcp.root-pathx"),
     ("same name twice", MAIN + HOST + HOST, "host h1: already exists"),

@@ -68,13 +68,13 @@ def test_five_targets_make_a_root_that_is_structurally_true(box: Box, capsys: py
     log = capsys.readouterr().out
     assert ">>> World built in 0 seconds, ncpu: 2, make -j4" in log
     assert ">>> Kernel build for MYKERNEL completed on" in log
-    assert first_error(log.encode()) is None
+    assert first_error(log) is None
 
 
 def test_the_log_moves_the_progress_from_stage_to_stage(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     make(box, "-j4", "buildworld")
     lines = capsys.readouterr().out.splitlines(keepends=True)
-    ratios = [progress("".join(lines[: index + 1]).encode()).ratio or 0 for index in range(len(lines))]
+    ratios = [progress("".join(lines[: index + 1])).ratio or 0 for index in range(len(lines))]
     assert ratios == sorted(ratios)
     assert ratios[-1] > ratios[0]
 
@@ -97,7 +97,7 @@ def test_the_five_real_failures(box: Box, failure: str, target: str, capsys: pyt
     assert make(box, "-j4", target, *KERNEL) == 2
     log = capsys.readouterr().out
     assert "*** [" in log
-    assert first_error(log.encode()) is not None
+    assert first_error(log) is not None
     assert make(box, "installworld", "DESTDIR=/mnt/r") == (0 if target == "buildkernel" else 1)
 
 

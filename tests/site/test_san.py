@@ -154,8 +154,12 @@ def test_the_served_exports_can_be_read(box: Box, capsys: pytest.CaptureFixture[
         )  # fmt: skip
 
 
-GANESHA = """EXPORT { Export_Id = 101; Path = /mnt/e/a; Pseudo = /mnt/e/a; Protocols = 3; Access_Type = NONE; Squash = No_Root_Squash;
-  FSAL { Name = VFS; } CLIENT { Clients = 198.51.100.50; Access_Type = RO; } CLIENT { Clients = 198.51.100.7; Access_Type = RW; } }
+GANESHA = """
+EXPORT { Export_Id = 101; Path = /mnt/e/a; Pseudo = /mnt/e/a; Protocols = 3; Access_Type = NONE; Squash = No_Root_Squash;
+  FSAL { Name = VFS; }
+  CLIENT { Clients = 198.51.100.50; Access_Type = RO; }
+  CLIENT { Clients = 198.51.100.7; Access_Type = RW; }
+}
 """
 CALL = ["dbus-send", "--system", "--print-reply", "--dest=org.ganesha.nfsd", "/org/ganesha/nfsd/ExportMgr"]
 

@@ -40,11 +40,11 @@ class Node:
         (site / "node" / "lab" / "disk.json").write_text('{"mode": "directory", "san": "/lab/san"}')
         self.facts: dict[str, object] = {}
 
-    def serve(self, size: int, **rules: list[str]) -> None:
+    def serve(self, size: int, *, secrets: dict[str, str] | None = None, **rules: object) -> None:
         lun = {"path": "/volumes/jails.img", "params": {}, "bytes": size}
         target = {"name": TARGET, "state": "ready", "luns": {"1": lun}, "addresses": ["198.51.100.50"]}
         target |= {"initiators": [INITIATOR], "accounts": [], **rules}
-        (self.san / "lab" / "tgt.json").write_text(json.dumps({"targets": {"1": target}, "accounts": {}}))
+        (self.san / "lab" / "tgt.json").write_text(json.dumps({"targets": {"1": target}, "accounts": secrets or {}}))
 
     def away(self, seconds: float = 0) -> None:
         """The target stopped answering so many seconds ago."""

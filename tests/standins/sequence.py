@@ -109,21 +109,20 @@ async def _play(node: Node, name: str, done: dict[str, list[Turn]]) -> None:
     turns = []
     for number, want in enumerate(json.loads((TRANSCRIPTS / f"{name}.json").read_text())):
         if "ssh_command" in want:
-            have = await _given(node, node.machine.shell(want["ssh_command"], login="/bin/csh"), "", 20)
+            have = await _given(node.machine.shell(want["ssh_command"], login="/bin/csh"), "", 20)
         else:
-            have = await _given(node, node.machine.shell(), want["command"], LIMIT if want["exit"] is None else 20)
+            have = await _given(node.machine.shell(), want["command"], LIMIT if want["exit"] is None else 20)
         turns.append(Turn(number, want.get("command") or want["ssh_command"], want, have))
     done[name] = turns
 
 
-async def _given(node: Node, argv: list[str], script: str, limit: float) -> dict[str, Any]:
+async def _given(argv: list[str], script: str, limit: float) -> dict[str, Any]:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
     waiting = asyncio.ensure_future(process.communicate(script.encode()))
     finished, _ = await asyncio.wait([waiting], timeout=limit)
     if not finished:
-        process.stdin and process.stdin.close()
-        node.left = [*getattr(node, "left", []), waiting]
+        waiting.add_done_callback(lambda late: late.cancelled() or late.exception())
         return {"exit": None, "stdout": "", "stderr": "TIMEOUT"}
     out, err = waiting.result()
     return {"exit": process.returncode, "stdout": out.decode(), "stderr": err.decode()}

@@ -178,7 +178,7 @@ def _attach(state: dict[str, Any], session: dict[str, Any], disk: dict[str, Any]
 
 
 def _silence(state: dict[str, Any], session: dict[str, Any], where: str) -> None:
-    session["silent"] = session["silent"] or _since()
+    session["silent"] = _since() or session["silent"] or time.time()
     gone = time.time() - session["silent"]
     if session["connected"] and gone >= 5:
         session["connected"] = False
@@ -189,17 +189,20 @@ def _silence(state: dict[str, Any], session: dict[str, Any], where: str) -> None
 
 
 def _since() -> float:
-    """When the silence began: known of a simulated SAN, otherwise now."""
+    """When the silence began, which only a simulated SAN tells; else 0."""
     config = _config()
     for mark in ("off", "tgt-stopped"):
         path = f"{config.get('san', '')}/lab/{mark}"
         if os.path.exists(path):
             return os.stat(path).st_mtime
-    return time.time()
+    return 0.0
 
 
 def ready() -> None:
-    """Return once every mounted disk answers. Until then nothing but SIGKILL ends the command, and it uses no CPU."""
+    """Return once every attached disk answers. Until then nothing but SIGKILL ends the command, and it uses no CPU.
+
+    Never called with the kernel state locked: everything else on the node must go on answering.
+    """
     if answering():
         return
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM):
@@ -208,6 +211,12 @@ def ready() -> None:
         time.sleep(0.25)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def ready_if_mounted() -> None:
+    """For commands that read the mounted file system, wherever it is."""
+    if any("disk" in one for one in Kernel.read()["mounts"]):
+        ready()
 
 
 def answering() -> bool:

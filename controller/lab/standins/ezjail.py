@@ -32,7 +32,30 @@ USAGE = (
     "ezjail-admin v3.4.2\nUsage: ezjail-admin "
     "[archive|config|console|create|delete|freeze|install|list|restore|snapshot|troubleshoot|update] {params}"
 )
-KEYS = ["hostname", "ip", "rootdir", "exec_start", "exec_stop", "mount_enable", "devfs_enable", "devfs_ruleset", "procfs_enable", "fdescfs_enable", "image", "imagetype", "attachparams", "attachblocking", "forceblocking", "zfs_datasets", "cpuset", "fib", "parentzfs", "parameters", "post_start_script", "retention_policy"]  # fmt: skip
+KEYS = [
+    "hostname",
+    "ip",
+    "rootdir",
+    "exec_start",
+    "exec_stop",
+    "mount_enable",
+    "devfs_enable",
+    "devfs_ruleset",
+    "procfs_enable",
+    "fdescfs_enable",
+    "image",
+    "imagetype",
+    "attachparams",
+    "attachblocking",
+    "forceblocking",
+    "zfs_datasets",
+    "cpuset",
+    "fib",
+    "parentzfs",
+    "parameters",
+    "post_start_script",
+    "retention_policy",
+]
 HEAD = (
     "# To specify the start up order of your ezjails, use these lines to\n"
     "# create a Jail dependency tree. See rcorder(8) for more details.\n#\n"
@@ -52,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         raise Failed(USAGE)
     if command in STARTS:
         return _start_stop(command, list(argv[2:]))
-    disk.ready()
+    disk.ready_if_mounted()
     return COMMANDS[command](list(argv[2:]))
 
 
@@ -107,7 +130,7 @@ STARTS = tuple(f"{one}{word}" for one in ("", "one") for word in ("start", "stop
 
 
 def _start_stop(command: str, names: list[str]) -> int:
-    disk.ready()
+    disk.ready_if_mounted()
     action = command.removeprefix("one")
     if not names:
         uncovered("without a name")
@@ -324,9 +347,8 @@ def _install(args: list[str]) -> int:
     program(f"{HOST}/bin/rm", "-rf", full)
     os.makedirs(full)
     program(f"{HOST}/bin/tar", "-xpf", f"{sets}/base.txz", "-C", full, "--no-same-owner")
-    err(
-        "tar: Failed to set default locale\nfreebsd-update fetch should not be run non-interactively.\nRun freebsd-update cron instead.\n"
-    )
+    err("tar: Failed to set default locale\n")
+    err("freebsd-update fetch should not be run non-interactively.\nRun freebsd-update cron instead.\n")
     _split(full, f"{base}/basejail")
     err("find: usr/lib32: No such file or directory\n" + LOCALE + "0 blocks\n")
     err("chflags: usr/lib32: No such file or directory\nrm: usr/lib32: No such file or directory\n")

@@ -55,7 +55,26 @@ STANDINS: Final = {
 PACKAGED: Final = ("/usr/local/bin/ezjail-admin",)
 """Programs of packages that have a stand-in."""
 
-CASE: Final = """#!{host}/bin/dash
+GATE: Final = """
+if [ -e /lab/state/ufs ]; then
+    read -r U </lab/state/ufs
+    for a; do
+        case $a in /*) ;; *) a=$PWD/$a;; esac
+        case $a in {watched}) [ -{kind} "$a" ] && exec /usr/sbin/gate {name} {more}"$@";; esac
+    done
+fi
+PATH={host}/bin:{host}/sbin
+exec {name} {more}"$@"
+"""
+"""Only what reads the jail disk pays for the question whether the SAN answers; a pattern for grep is no such thing."""
+
+WATCHED: Final = "$U|$U/*|/usr/local/etc/ezjail|/usr/local/etc/ezjail/*"
+PATTERNS: Final = ("awk", "egrep", "fgrep", "grep", "sed")
+"""Programs whose first operand is no file."""
+FOLDERS: Final = ("cp", "diff", "tar")
+"""Programs that read whole directories."""
+
+CHECKED: Final = """#!{host}/bin/dash
 for a; do
     case $a in
     --|-) break;;
@@ -63,16 +82,6 @@ for a; do
     -*[!-{options}]*) exec /usr/sbin/refused {name} "$@";;
     esac
 done
-if [ -e /lab/state/ufs ]; then
-    read -r U </lab/state/ufs
-    for a in "$PWD" "$@"; do
-        case $a in
-        $U|$U/*|*=$U/*|/usr/local/etc/ezjail*|/dev/da*|/dev/ufs*) exec /usr/sbin/gate {name} "$@";;
-        esac
-    done
-fi
-PATH={host}/bin:{host}/sbin
-exec {name} "$@"
 """
 
 SED: Final = """#!{host}/bin/dash
@@ -87,14 +96,10 @@ while [ $# -gt 0 ]; do
     *) break;;
     esac
 done
-PATH={host}/bin:{host}/sbin
-exec sed $i "$@"
 """
 
 TAR: Final = """#!{host}/bin/dash
 echo 'tar: Failed to set default locale' >&2
-PATH={host}/bin:{host}/sbin
-exec tar "$@"
 """
 
 
@@ -129,6 +134,12 @@ def standins(script: Callable[..., str]) -> Mapping[str, str]:
     names = {f"{folder}/{name}": program for folder, words in STANDINS.items() for name in words.split()}
     for folder, tools in GATED.items():
         for name, options in tools.items():
-            names[f"{folder}/{name}"] = CASE.format(host=HOST, name=name, options=options)
-    names |= {"/usr/bin/sed": SED.format(host=HOST), "/usr/bin/tar": TAR.format(host=HOST)}
+            names[f"{folder}/{name}"] = _wrapper(CHECKED, name, options=options)
+    names |= {"/usr/bin/sed": _wrapper(SED, "sed", more="$i "), "/usr/bin/tar": _wrapper(TAR, "tar")}
     return names | {"/usr/sbin/gate": program, "/usr/sbin/refused": program}
+
+
+def _wrapper(head: str, name: str, *, options: str = "", more: str = "") -> str:
+    kind = "e" if name in FOLDERS else "f"
+    watched = WATCHED if name in PATTERNS else f"{WATCHED}|/dev/da*|/dev/ufs/*"
+    return (head + GATE).format(host=HOST, name=name, options=options, more=more, kind=kind, watched=watched)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 CONF = "/etc/iscsi.conf"
 BARE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_/:[]")
-KEYS = (
-    "HeaderDigest DataDigest TargetName TargetAddress InitiatorName InitiatorAddress InitiatorAlias chapIName chapSecret"
-    " tgtChapName tgtChapSecret AuthMethod SessionType Protocol Enable Offload dscp pcp"
-).lower().split()  # fmt: skip
+KEYS = """
+    HeaderDigest DataDigest TargetName TargetAddress InitiatorName InitiatorAddress InitiatorAlias chapIName chapSecret
+    tgtChapName tgtChapSecret AuthMethod SessionType Protocol Enable Offload dscp pcp
+""".lower().split()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -52,7 +52,24 @@ DEFAULTS: dict[str, str] = {
     "sysvshm": "disable",
 }
 """What a manifest may set; every other kernel parameter has one value that was ever seen."""
-PSEUDO = ["name", "path", "ip4.addr", "host.hostname", "exec.clean", "exec.start", "exec.stop", "exec.system_user", "exec.jail_user", "exec.consolelog", "exec.fib", "mount.fstab", "mount.devfs", "mount.fdescfs", "mount.procfs", "interface"]  # fmt: skip
+PSEUDO = [
+    "name",
+    "path",
+    "ip4.addr",
+    "host.hostname",
+    "exec.clean",
+    "exec.start",
+    "exec.stop",
+    "exec.system_user",
+    "exec.jail_user",
+    "exec.consolelog",
+    "exec.fib",
+    "mount.fstab",
+    "mount.devfs",
+    "mount.fdescfs",
+    "mount.procfs",
+    "interface",
+]
 
 
 def jail(argv: Sequence[str]) -> int:
@@ -107,6 +124,7 @@ def _create(name: str, file: str, quiet: bool, only_id: bool) -> None:
     params = read_conf(file)
     if name not in params:
         raise Failed(f'jail: "{name}" not found')
+    disk.ready_if_mounted()
     with Kernel() as state:
         said: list[str] = []
         try:
@@ -116,6 +134,8 @@ def _create(name: str, file: str, quiet: bool, only_id: bool) -> None:
 
 
 def _stop(name: str, file: str, note: str) -> None:
+    if find(Kernel.read(), name):
+        disk.ready_if_mounted()
     with Kernel() as state:
         if find(state, name) is None:
             raise Failed(f'jail: "{name}" not found')
@@ -136,7 +156,6 @@ def start(state: dict[str, Any], name: str, params: Params, said: list[str], not
     for key in params:
         if key not in PSEUDO and _plain(key) not in DEFAULTS:
             raise Failed(f"jail: {name}: unknown parameter: {key}")
-    _on_disk(state, _value(params, "path"))
     before = len(state["mounts"])
     added: list[str] = []
     try:
@@ -152,12 +171,6 @@ def start(state: dict[str, Any], name: str, params: Params, said: list[str], not
         for address in added:
             remove_alias(state, address)
         raise
-
-
-def _on_disk(state: dict[str, Any], path: str) -> None:
-    """Whatever runs from the jail disk waits for it."""
-    if any(one["fstype"] == "ufs" and path.startswith(one["node"]) for one in state["mounts"]):
-        disk.ready()
 
 
 def _plain(key: str) -> str:
@@ -306,7 +319,6 @@ def stop(state: dict[str, Any], name: str, params: Params) -> None:
     """exec.stop, removal, then the aliases and mounts that the configuration of *now* names."""
     one = find(state, name)
     assert one is not None
-    _on_disk(state, one["path"])
     if _value(params, "exec.stop") == "/bin/sh /etc/rc.shutdown jail":
         if yes(assignments(f"{one['path']}/etc/rc.conf").get("sshd_enable", "NO")):
             out("Stopping sshd.\n")
@@ -371,7 +383,7 @@ def jexec(argv: Sequence[str]) -> int:
     one = find(Kernel.read(), args[0])
     if one is None:
         raise Failed(f'jexec: jail "{args[0]}" not found')
-    _on_disk(Kernel.read(), one["path"])
+    disk.ready_if_mounted()
     return execute(one, args[1:])
 
 

@@ -104,6 +104,7 @@ def generate(safe: str, settings: dict[str, str]) -> str | None:
 
 def start(names: list[str], *, ezjail: bool) -> None:
     """`Starting jails:` … for jails by safe name. Whatever fails is told on stdout and changes no exit status."""
+    disk.ready_if_mounted()
     out("Starting jails:")
     warned = False
     for safe in names:
@@ -144,6 +145,7 @@ def _source(safe: str, settings: dict[str, str]) -> tuple[str | None, str]:
 
 def stop(names: list[str], *, ezjail: bool) -> None:
     """`Stopping jails:` … ; what does not run is passed over in silence."""
+    disk.ready_if_mounted()
     out("Stopping jails:")
     for safe in names:
         with Kernel() as state:
@@ -165,7 +167,7 @@ def stop(names: list[str], *, ezjail: bool) -> None:
 
 def ezjail_rc(action: str, names: list[str]) -> int:
     """/usr/local/etc/rc.d/ezjail: all jails in order, or those named; 1 when a jail that should run does not."""
-    disk.ready()
+    disk.ready_if_mounted()
     known, chosen = ordered(), []
     if names:
         for name in names:

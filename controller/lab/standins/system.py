@@ -14,7 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-KERNEL_PROCESSES = ["[kernel]", "/sbin/init", "[KTLS]", "[crypto]", "[cam]", "[rand_harvestq]", "[pagedaemon]", "[vmdaemon]", "[bufdaemon]", "[vnlru]", "[audit]", "[idle]", "[intr]", "[geom]", "[sequencer]", "[syncer]"]  # fmt: skip
+KERNEL_PROCESSES = [
+    "[kernel]",
+    "/sbin/init",
+    "[KTLS]",
+    "[crypto]",
+    "[cam]",
+    "[rand_harvestq]",
+    "[pagedaemon]",
+    "[vmdaemon]",
+    "[bufdaemon]",
+    "[vnlru]",
+    "[audit]",
+    "[idle]",
+    "[intr]",
+    "[geom]",
+    "[sequencer]",
+    "[syncer]",
+]
 
 
 def uname(argv: Sequence[str]) -> int:

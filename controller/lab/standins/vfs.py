@@ -23,6 +23,8 @@ def mount(argv: Sequence[str]) -> int:
         args = ["-t", "nullfs", *args]
     found, rest = options(args, "palruwvF", "to")
     if rest or "a" in found:
+        if "a" in found or disk.find(Kernel.read(), rest[0]):
+            disk.ready()
         with Kernel() as state:
             return _asked(state, found, rest)
     if set(found) - {"p"}:
@@ -164,7 +166,6 @@ def _ufs(state: dict[str, Any], special: str, node: str, readonly: list[str]) ->
         raise Failed(f"mount: {special}: Invalid fstype: Invalid argument")
     if any(one.get("disk") == session["id"] for one in state["mounts"]):
         raise Failed(f"mount: {special}: Device busy")
-    disk.ready()
     volume = session["disk"]["volume"]
     note = disk.read(volume)
     if note is None:
@@ -195,6 +196,7 @@ def _null(state: dict[str, Any], special: str, node: str, readonly: list[str]) -
 def umount(argv: Sequence[str]) -> int:
     found, rest = options(argv[1:], "fv")
     status = 0
+    disk.ready_if_mounted()
     with Kernel() as state:
         for node in rest or [uncovered("umount without operands")]:
             try:
@@ -216,8 +218,6 @@ def detach(state: dict[str, Any], node: str, *, force: bool = False) -> None:
     held = any(two["node"].startswith(one["node"].rstrip("/") + "/") for two in state["mounts"])
     if one["node"] == "/" or (held and not force):
         raise Failed(f"umount: unmount of {one['node']} failed: Device busy")
-    if one["fstype"] == "ufs":
-        disk.ready()
     if one["fstype"] in ("ufs", "nullfs") and program(f"{HOST}/bin/umount", *(["-l"] if force else []), one["node"]):
         raise Failed(f"umount: unmount of {one['node']} failed: Device busy")
     state["mounts"].remove(one)
@@ -231,8 +231,7 @@ def df(argv: Sequence[str]) -> int:
     if "k" not in found:
         uncovered("df without -k depends on BLOCKSIZE")
     state = Kernel.read()
-    if any(one["fstype"] == "ufs" for one in state["mounts"]):
-        disk.ready()
+    disk.ready_if_mounted()
     table = [_holding(state, path) for path in rest] if rest else state["mounts"]
     rows = [(one, *_blocks(state, one)) for one in table]
     out(_df_json(rows) if json else _df_text(rows))
