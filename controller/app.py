@@ -61,7 +61,7 @@ def store_path(settings: Settings) -> Path:
 async def build(settings: Settings) -> AsyncIterator[App]:
     """All parts, in the order in which they need each other."""
     with Store(store_path(settings)) as store:
-        async with Fleet({}) as fleet:
+        async with Fleet({}, longest_pause=min(60.0, settings.schedule.interval)) as fleet:
             # Grows over restarts and over controllers with other stores, so that the one that came last acts.
             fence = Fence(store.next_fence(int(time())), f"{socket.gethostname()[:40]}-{os.getpid()}")
             hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via)

@@ -62,10 +62,10 @@ def sentence(result: str, statuses: Iterable[Status], outcomes: Sequence[Outcome
     done = [one for one in outcomes if one.result == "done"]
     failed = [one for one in outcomes if one.result in ("failed", "indeterminate")]
     parts = [f"{len(done)} done" if done else "nothing to do"]
-    parts += [f"{len(failed)} failed ({failed[0].ref}: {failed[0].message})"] * bool(failed)
+    parts += [f"{len(failed)} failed ({first.ref}: {first.message})" for first in failed[:1]]
     counts = Counter(status.state for status in statuses)
     parts += [f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]]
-    parts += [f"revision refused: {refused[0]}"] * bool(refused)
+    parts += [f"revision refused: {first}" for first in refused[:1]]
     return f"{result}: {', '.join(parts)}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from controller import settings
 from controller.errors import Stall
+from controller.manifests.schema import rendered
 
 
 def write_settings(directory: Path) -> list[Path]:
@@ -22,11 +23,14 @@ def write_site(directory: Path) -> list[Path]:
     """The example site to begin with, its schemas and the settings."""
     if directory.exists() and any(directory.iterdir()):
         raise Stall(f"cannot start a site in {directory}: it is not empty", hint="name a new directory")
-    written = [_write(directory / "manifests" / name, text) for name, text in sorted(example().items())]
-    written += [
-        _write(directory / "schemas" / name, json.dumps(text, indent=2) + "\n") for name, text in schemas().items()
-    ]
+    written = [_write(directory / "repo" / name, text) for name, text in sorted(repository().items())]
     return [*written, *write_settings(directory)]
+
+
+def repository() -> dict[str, str]:
+    """The example as a repository of its own, with the schemas that its files name for editors."""
+    own = {path: text.replace("../../schemas/", "schemas/") for path, text in example().items()}
+    return own | {f"schemas/{name}": text for name, text in rendered().items()}
 
 
 def example() -> dict[str, str]:

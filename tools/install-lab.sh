@@ -48,19 +48,26 @@ disable_services_of() {
         done
 }
 
-missing=$(lacking)
-[ -n "$missing" ] || exit 0
+ours() { [ -e "$saved" ] || { [ -e "$policy" ] && grep -qxF "$mark" "$policy"; }; }
+
+[ -n "$(lacking)" ] || ours || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "cannot install the real lab: it needs root on Debian, and these packages:" $missing >&2
+    echo "cannot install the real lab: it needs root on Debian, and these packages:" $(lacking) >&2
     exit 1
 fi
+
+# Its children hold the lock too: after a run that was killed this waits until its apt-get is done.
+exec 9>/run/jailops-install-lab.lock
+flock 9
+restore_policy
+missing=$(lacking)
+[ -n "$missing" ] || exit 0
 
 echo "installing for the real lab:" $missing
 work=$(mktemp -d)
 trap 'restore_policy; rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-restore_policy
 forbid_starting
 installed >"$work/before"
 DEBIAN_FRONTEND=noninteractive

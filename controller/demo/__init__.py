@@ -23,7 +23,6 @@ from controller.store import Store
 async def play(console: Console, directory: Path | None, *, script: bool) -> int:
     """Run the demo. Returns the exit status: 0 only if every step of the story was seen to be true."""
     if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
         return await _play(console, directory, script=script)
     with tempfile.TemporaryDirectory(prefix="jailops-demo-") as temporary:
         return await _play(console, Path(temporary), script=script)

@@ -68,7 +68,7 @@ class Stage:
         self.documents = [
             one
             for path, text in self.example.items()
-            if "apiVersion" in text
+            if path.endswith(".yaml")
             for one in yaml.load_all(text, yaml.BaseLoader)
             if one
         ]
@@ -88,6 +88,7 @@ class Stage:
             raise Stall("cannot play the demo: git is not installed", hint="install git")
         if self.repository.exists():
             raise Stall(f"cannot play the demo in {self.directory}: it was used before", hint="name an empty directory")
+        self.directory.mkdir(parents=True, exist_ok=True)
         await self.site.__aenter__()
         try:
             await self._seed()

@@ -6,18 +6,21 @@ drops good entries behind a bad one (exportfs -r) or crashes (ganesha's SIGHUP).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers.generations import complete_generations
 from controller.encode import exports, ganesha
 from controller.encode.exports import Client, Export
 from controller.encode.sh import lines, put_file, raw, sh
 from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall
-from controller.graph import Desired, host_share
+from controller.graph import Desired, host_share, rootfs
 from controller.manifests import SanSpec
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Script, Seen, Steps, Unseen
 
@@ -236,7 +239,8 @@ done"""
 class FreebsdExports(Exports):
     """mountd(8) on FreeBSD: our file is one of those that ``mountd_flags`` names, reread as a whole.
 
-    mountd skips bad lines and its reload says nothing (seen on 13.2), so what it exports is read back.
+    mountd skips bad lines and its reload says nothing (seen on 13.2), so what it exports is read back. Without
+    ``-alldirs`` a client mounts the very directories that its line names (exports(5)), so every generation is named.
     """
 
     backend: ClassVar[str] = "freebsd"
@@ -261,14 +265,15 @@ class FreebsdExports(Exports):
         return Seen({"served": served, "file": _text(file)}, detail={"unmanaged": others})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
-        del world
-        share: Share = resource.spec
-        served = {path: dict.fromkeys(clients, "exported") for path, clients in share.served.items()}
-        return {"served": served, "file": exports.render_freebsd(share.wanted, _HEADER)}
+        wanted = _mounted(resource, world)
+        served = {one.path: dict.fromkeys((each.address for each in one.clients), "exported") for one in wanted}
+        return {"served": served, "file": exports.render_freebsd(wanted, _HEADER)}
 
     def steps(self, change: Change, world: World) -> Steps:
-        del world
-        first = lines(self._directories(change.resource), self._file(change.resource, (change.want or {})["file"]))
+        # A generation is never made here: what lies under its name is complete.
+        images = _images(change.resource)
+        paths = [one.path for one in _mounted(change.resource, world) if not one.path.startswith(images)]
+        first = lines(sh("mkdir -p {paths}", paths=paths), self._file(change.resource, (change.want or {})["file"]))
         checked((yield Run("make the directories and write our exports file", first)), "write the exports file")
         answer = yield Run("have mountd read it", Script("service mountd onereload"))
         if answer.exit != 0:
@@ -276,6 +281,51 @@ class FreebsdExports(Exports):
                 f"cannot have mountd on {change.ref.name} read its exports: {last_words(answer)}",
                 hint=f"is mountd running, and does mountd_flags name {change.resource.spec.spec.nfs.config_file}?",
             )
+
+
+def _images(resource: Resource) -> str:
+    return f"{resource.spec.spec.nfs.root}/images/"
+
+
+def _mounted(resource: Resource, world: World) -> list[Export]:
+    """What clients mount, exactly: the root, each complete generation, and each host's own /etc."""
+    desired, san = world.desired, resource.ref.name
+    nodes: defaultdict[str, set[str]] = defaultdict(set)
+    for path, address in _kept(resource, world):
+        nodes[path].add(address)
+    for image in desired.images_of_san(san):
+        for generation, host in product(
+            complete_generations(world.observed, image.name), desired.hosts_of_image(image.name)
+        ):
+            nodes[rootfs(desired, image.name, generation)].add(desired.host_address(host.name))
+    for host in desired.hosts_of_san(san):
+        nodes[f"{host_share(desired, host.name)}/etc"].add(desired.host_address(host.name))
+    whole = [one for one in resource.spec.wanted if one.path == resource.spec.spec.nfs.root]
+    own = [Export(path, tuple(Client(one, "ro") for one in sorted(found))) for path, found in sorted(nodes.items())]
+    return [*whole, *own]
+
+
+def _kept(resource: Resource, world: World) -> Iterator[tuple[str, str]]:
+    """Generations served now that a node of ours runs, or may run because it or its image was not seen."""
+    seen = world.seen(resource.ref)
+    names = {world.desired.host_address(name): name for name in world.desired.hosts}
+    for path, clients in ((seen.facts or {}).get("served", {}) if seen else {}).items():
+        if path.startswith(_images(resource)):
+            image, _, generation = path.removeprefix(_images(resource)).partition("/")
+            for address in clients.keys() & names.keys():
+                if _may_run(world, names[address], image, generation):
+                    yield path, address
+
+
+def _may_run(world: World, host: str, image: str, generation: str) -> bool:
+    if image in world.desired.images:
+        if world.seen(Ref("image", image)) is None:
+            return True
+        # mountd drops a client's whole line for one directory that is not there.
+        if generation not in complete_generations(world.observed, image):
+            return False
+    node = world.seen(Ref("node", host))
+    return node is None or (node.facts or {}).get("generation") == generation
 
 
 def _text(file: Answer) -> str:

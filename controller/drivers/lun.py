@@ -17,7 +17,7 @@ from controller.drivers.hostshare import initiator
 from controller.encode import tgt
 from controller.encode.sh import lines, put_file, raw, secret, sh
 from controller.encode.text import GrammarError
-from controller.errors import Retry, Stall
+from controller.errors import Retry, Stall, Wait
 from controller.graph import Desired, target_iqn
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Script, Seen, Steps, Unseen
 
@@ -212,7 +212,7 @@ class TgtLuns(Luns):
                 "backing": lun.backing,
                 "serial": lun.serial,
                 "initiators": [spec.initiator],
-                "addresses": [],
+                "addresses": [tgt.NOBODY],
                 "accounts": [spec.chap_user] if spec.chap_user else [],
                 "whole": True,
             },
@@ -225,27 +225,30 @@ class TgtLuns(Luns):
         if change.resource.retired:
             yield from _take_away(spec, change)
             return
-        if have.get("size") != want["size"]:
+        attached = change.detail.get("attached")
+        same = _without_size(have.get("served")) == _without_size(want["served"])
+        stale = not same or have.get("file") != want["file"]
+        if attached and stale and not (same and change.cause == "drift"):
+            raise Stall(
+                f"cannot change target {spec.iqn} while {attached[0]} is attached",
+                hint=f"shut {spec.host} down; the target is changed at the next pass",
+            )
+        if attached and not stale:
+            # A LUN that grows under load can give its initiator a medium error (measured with 1.0.85).
+            raise Wait(f"{spec.volume} grows when {spec.host} is not attached", on=f"node/{spec.host}")
+        if have.get("size") != want["size"] and not attached:
             answer = yield Run(f"make {spec.volume} {spec.size} bytes long", make_volume(spec))
             if answer.exit != 0:
                 raise Stall(
                     f"cannot make the volume of {spec.host}: {last_words(answer)}",
                     hint=f"look at {spec.volume} on {spec.san}",
                 )
-        served = have.get("served")
-        same = _without_size(served) == _without_size(want["served"])
-        if not same or have.get("file") != want["file"]:
-            attached = change.detail.get("attached")
-            if attached and not (same and change.cause == "drift"):
-                raise Stall(
-                    f"cannot change target {spec.iqn} while {attached[0]} is attached",
-                    hint=f"shut {spec.host} down; the target is changed at the next pass",
-                )
+        if stale:
             put = put_file(spec.config, tgt.render(tgt_lun(spec), _HEADER), 0o600)
             checked((yield Run(f"write {spec.config}", put)), f"write {spec.config}")
             if not attached:
                 checked((yield Run(f"bring target {spec.iqn} up", _update(spec))), f"make target {spec.iqn}")
-        elif not (served or {}).get("whole"):
+        else:
             grow = sh(
                 '{tid}\ntgtadm --lld iscsi --op update --mode logicalunit --tid "$tid" --lun 1 --params {params}',
                 tid=raw(_tid(spec)),

@@ -44,9 +44,12 @@ jailops_disk_start()
 {
     _device="/dev/ufs/${jailops_disk_label}"
     _left=${jailops_disk_wait}
+    _attached=0
     while [ ! -e "${_device}" ]; do
-        if [ "${_left}" -le 0 ]; then
-            echo "jailops_disk: ${_device} did not appear within ${jailops_disk_wait} seconds"
+        # A disk that is attached and shows no label for some seconds is a new one: the controller will see to it.
+        case $(iscsictl -L) in *"Connected: da"*) _attached=$((_attached + 1)) ;; esac
+        if [ "${_left}" -le 0 ] || [ "${_attached}" -gt 3 ]; then
+            echo "jailops_disk: no ${_device}: the SAN is away, or the disk is new"
             return 1
         fi
         _left=$((_left - 1))

@@ -46,6 +46,7 @@ BUILDER: Final = (
     "mount",
     "umount",
     "chroot",
+    "chown",
 )
 SBIN: Final = frozenset({"mount", "umount"})
 USR_BIN: Final = frozenset({"make", "svnlite", "svnliteversion", "tar", "bsdtar", "systemctl", "dbus-send", "ss"})
@@ -285,7 +286,7 @@ class Site:
             "generation": path.rpartition("/")[2],
             "root": f"{kernel['node']['server']}:{path}" if path else "",
             "hostname": kernel.get("hostname", ""),
-            "jails": {jail["name"]: jail for jail in kernel.get("jails", [])},
+            "jails": {jail["name"]: {**jail, "addresses": jail["ip4"]} for jail in kernel.get("jails", [])},
             "mounts": {mount["node"]: mount["special"] for mount in kernel.get("mounts", [])},
             "addresses": kernel.get("aliases", []),
             "sessions": kernel.get("sessions", []),

@@ -13,16 +13,18 @@ from controller.transport.translate import again
 
 FIRST_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 60.0
+"""Unless the fleet is told another limit: no longer than the time between two looks."""
 
 
 class Breaker:
     """The hold-off of one host: 5 s after the first failure, doubling to 60 s, gone after a success."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], longest: float = LONGEST_SECONDS) -> None:
         self._clock = clock
+        self._longest = longest
         self._error: ControllerError | None = None
         self._until = 0.0
-        self._seconds = FIRST_SECONDS
+        self._seconds = min(FIRST_SECONDS, longest)
 
     def check(self) -> None:
         """Raises the last attempt's Retry or Stall while the hold-off lasts."""
@@ -33,8 +35,8 @@ class Breaker:
     def failed(self, error: ControllerError) -> None:
         self._error = error
         self._until = self._clock() + self._seconds
-        self._seconds = min(self._seconds * 2, LONGEST_SECONDS)
+        self._seconds = min(self._seconds * 2, self._longest)
 
     def succeeded(self) -> None:
         self._error = None
-        self._seconds = FIRST_SECONDS
+        self._seconds = min(FIRST_SECONDS, self._longest)

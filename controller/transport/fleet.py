@@ -16,6 +16,7 @@ from typing import Final, Self
 from controller.errors import Indeterminate, Stall
 from controller.model import Answer, Lane
 from controller.transport import fence as fences
+from controller.transport.breaker import LONGEST_SECONDS
 from controller.transport.endpoint import Endpoint
 from controller.transport.fence import Fence
 from controller.transport.frames import OUTPUT_CAP, Reply
@@ -34,10 +35,12 @@ class Fleet:
         output_cap: int = OUTPUT_CAP,
         state_dir: str = STATE_DIR,
         clock: Callable[[], float] = time.monotonic,
+        longest_pause: float = LONGEST_SECONDS,
     ) -> None:
         self._cap = output_cap
         self._state_dir = state_dir
         self._clock = clock
+        self._longest_pause = longest_pause
         self._links: dict[str, Link] = {}
         self._leaving: list[Link] = []
         self.exchanges: Counter[str] = Counter()
@@ -66,7 +69,13 @@ class Fleet:
                 self._leaving.append(self._links.pop(name))
         for name, endpoint in endpoints.items():
             if name not in self._links:
-                self._links[name] = Link(endpoint, cap=self._cap, clock=self._clock, connected=self._note_connect)
+                self._links[name] = Link(
+                    endpoint,
+                    cap=self._cap,
+                    clock=self._clock,
+                    connected=self._note_connect,
+                    longest_pause=self._longest_pause,
+                )
 
     async def ask(
         self, host: str, lane: Lane, scripts: Sequence[str], timeout: float, *, force: bool = False

@@ -16,7 +16,7 @@ import asyncssh
 
 from controller.errors import ControllerError, Indeterminate, Retry
 from controller.model import Lane
-from controller.transport.breaker import Breaker
+from controller.transport.breaker import LONGEST_SECONDS, Breaker
 from controller.transport.endpoint import Endpoint, connection_options
 from controller.transport.frames import Reply
 from controller.transport.shell import COMMAND, Shell
@@ -49,12 +49,18 @@ class Link:
     """One machine's connection and shells."""
 
     def __init__(
-        self, endpoint: Endpoint, *, cap: int, clock: Callable[[], float], connected: Callable[[str], None]
+        self,
+        endpoint: Endpoint,
+        *,
+        cap: int,
+        clock: Callable[[], float],
+        connected: Callable[[str], None],
+        longest_pause: float = LONGEST_SECONDS,
     ) -> None:
         self.endpoint = endpoint
         self._cap = cap
         self._connected = connected
-        self._breaker = Breaker(clock)
+        self._breaker = Breaker(clock, longest_pause)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._ending: list[asyncssh.SSHClientConnection] = []
         self._connecting = asyncio.Lock()

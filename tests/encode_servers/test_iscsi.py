@@ -21,7 +21,7 @@ LUN = tgt.Lun(
     backing="/run/volumes/node1.img",
     serial=tgt.serial_for(NODE1),
     scsi_id=tgt.serial_for(NODE1),
-    address="198.51.100.50",
+    initiator="iqn.1994-09.org.freebsd:node1",
     chap_user="node1",
     chap_secret="secretsecret12",
 )
@@ -33,12 +33,12 @@ words = st.from_regex(r"[A-Za-z0-9]{1,16}", fullmatch=True)
 secrets = st.from_regex(r"[A-Za-z0-9._+/@-]{12,20}", fullmatch=True) | st.just(sh.secret("chap/node1"))
 chap = st.none() | st.tuples(words, secrets)
 luns = st.builds(
-    lambda iqn, backing, serial, scsi_id, address, pair: tgt.Lun(iqn, backing, serial, scsi_id, address, *(pair or ())),
+    lambda iqn, backing, serial, scsi_id, name, pair: tgt.Lun(iqn, backing, serial, scsi_id, name, *(pair or ())),
     iqns,
     paths,
     words,
     words,
-    addresses,
+    iqns,
     chap,
 )
 
@@ -95,17 +95,17 @@ def test_tgt_shows_two_targets() -> None:
         iqn=NODE1,
         state="ready",
         luns=(tgt.Disk(1, LUN.backing, "67 MB", True, False, LUN.scsi_id, LUN.serial),),
-        acl_addresses=("198.51.100.50",),
-        acl_initiators=(),
+        acl_addresses=(tgt.NOBODY,),
+        acl_initiators=(LUN.initiator,),
         accounts=("node1",),
         nexus=(),
     )
-    assert (two.iqn, two.accounts, two.acl_addresses) == (NODE2, (), ("198.51.100.51",))
+    assert (two.iqn, two.accounts, two.acl_initiators) == (NODE2, (), ("iqn.1994-09.org.freebsd:node2",))
 
 
 def test_tgt_shows_who_is_logged_in() -> None:
     attached, idle = tgt.parse_show(case("tgt/attached.txt"))
-    assert attached.nexus == (tgt.Nexus(6, "iqn.1994-09.org.freebsd:node1", ((0, "198.51.100.50"),)),)
+    assert attached.nexus == (tgt.Nexus(8, "iqn.1994-09.org.freebsd:node1", ((0, "198.51.100.50"),)),)
     assert idle.nexus == ()
 
 
@@ -121,11 +121,9 @@ def test_tgt_shows_a_target_whose_file_was_missing() -> None:
 
 
 def test_tgt_initiator_names_are_told_from_addresses() -> None:
-    text = case("tgt/attached.txt").replace(
-        "        198.51.100.50\n", "        ALL\n        iqn.1994-09.org.freebsd:x\n"
-    )
+    text = case("tgt/attached.txt").replace("        127.0.0.1\n", "        ALL\n        198.51.100.50\n")
     target = tgt.parse_show(text)[0]
-    assert (target.acl_addresses, target.acl_initiators) == (("ALL",), ("iqn.1994-09.org.freebsd:x",))
+    assert (target.acl_addresses, target.acl_initiators) == (("ALL", "198.51.100.50"), (LUN.initiator,))
 
 
 @pytest.mark.parametrize("lines", range(1, 45))
@@ -137,7 +135,7 @@ def test_tgt_answer_cut_after_any_line_is_never_fewer_facts(lines: int) -> None:
         found = tgt.parse_show("".join(whole[:lines]))
     except GrammarError:
         return
-    assert replace(found[0], acl_addresses=()) == replace(first, acl_addresses=())
+    assert replace(found[0], acl_addresses=(), acl_initiators=()) == replace(first, acl_addresses=(), acl_initiators=())
 
 
 def test_tgt_of_nothing_is_nothing() -> None:

@@ -13,12 +13,15 @@ from .test_iscsi import HEADER, LUN, NODE1, NODE2
 
 pytestmark = pytest.mark.lab
 
-OTHER = tgt.Lun(NODE2, "/run/volumes/node2.img", tgt.serial_for(NODE2), tgt.serial_for(NODE2), "198.51.100.51")
+NAME2 = "iqn.1994-09.org.freebsd:node2"
+OTHER = tgt.Lun(NODE2, "/run/volumes/node2.img", tgt.serial_for(NODE2), tgt.serial_for(NODE2), NAME2)
+NO_ADDRESS = tgt.render(replace(OTHER, iqn="iqn.2026-11.org.example:noaddress", backing="/run/volumes/none.img"))
 FILES = {
     "node1.conf": tgt.render(LUN, HEADER),
     "node2.conf": tgt.render(OTHER, HEADER),
-    "node1-b.conf": tgt.render(replace(LUN, address="198.51.100.51")),
+    "node1-name2.conf": tgt.render(replace(LUN, initiator=NAME2)),
     "node1-secret.conf": tgt.render(replace(LUN, chap_secret="changedsecret1")),
+    "no-address.conf": NO_ADDRESS.replace(f"initiator-address {tgt.NOBODY}", ""),
     "nofile.conf": tgt.render(replace(OTHER, iqn="iqn.2026-11.org.example:nofile", backing="/run/volumes/none.img")),
     "broken.conf": tgt.render(replace(OTHER, iqn="iqn.2026-11.org.example:broken")).replace("</target>", ""),
 }
@@ -39,6 +42,9 @@ EXITS = {
     "show-none": 0,
     "create-1": 0,
     "create-2": 0,
+    "create-no-address": 0,
+    "delete-no-address": 0,
+    "update-name": 0,
     "update-in-use": 0,
     "delete-in-use": 0,
     "delete-in-use-tgtadm": 22,
@@ -70,17 +76,23 @@ def test_a_file_becomes_a_target(said: dict[str, Said]) -> None:
     assert shown(said, "show-none") == {}
     one = shown(said, "show-two")[NODE1]
     assert one.luns == (tgt.Disk(1, LUN.backing, "67 MB", True, False, LUN.scsi_id, LUN.serial),)
-    assert (one.acl_addresses, one.acl_initiators, one.accounts, one.nexus) == ((LUN.address,), (), ("node1",), ())
+    assert (one.acl_addresses, one.acl_initiators) == ((tgt.NOBODY,), (LUN.initiator,))
+    assert (one.accounts, one.nexus) == (("node1",), ())
 
 
 def test_who_is_let_in(said: dict[str, Said]) -> None:
     refused = {name: said[name].exit for name in said if name.startswith("login-")}
     assert refused == {
         "login-a": 0,
-        "login-a-other-name": 0,
-        "login-b": 10,
+        "login-a-other-name": 10,
+        "login-b": 0,
+        "login-b-other-name": 10,
+        "login-san-itself-other-name": 0,
+        "login-san-itself-no-secret": 10,
         "login-a-no-secret": 10,
-        "login-b-when-the-name-is-bound-too": 0,
+        "login-a-other-name-when-the-address-is-bound-too": 0,
+        "login-a-old-name": 10,
+        "login-a-new-name": 0,
         "login-old-secret": 0,
         "login-changed-secret": 0,
         "login-old-secret-again": 10,
@@ -93,8 +105,15 @@ def test_an_update_keeps_the_old_secret_until_the_account_is_deleted(said: dict[
     assert (said["update-secret-again"].exit, said["login-old-secret-again"].exit) == (0, 10)
 
 
+def test_a_file_without_an_address_lets_everybody_in(said: dict[str, Said]) -> None:
+    """Which is why one that nobody has stands in ours."""
+    target = shown(said, "show-no-address")["iqn.2026-11.org.example:noaddress"]
+    assert (target.acl_addresses, target.acl_initiators) == (("ALL",), (NAME2,))
+
+
 def test_an_update_of_an_idle_target_changes_its_rules(said: dict[str, Said]) -> None:
-    assert shown(said, "show-address")[NODE1].acl_addresses == ("198.51.100.51",)
+    target = shown(said, "show-name")[NODE1]
+    assert (target.acl_addresses, target.acl_initiators) == ((tgt.NOBODY,), (NAME2,))
 
 
 def test_what_is_in_use_is_left_alone_without_a_word(said: dict[str, Said]) -> None:

@@ -7,6 +7,7 @@ go too. Files are removed by the run itself, and those of a run that was killed 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -73,8 +74,8 @@ def until(what: str, true: Callable[[], bool], *, within: float = STARTING) -> N
 
 @contextmanager
 def lab_directory() -> Iterator[Path]:
-    """A directory for the files of one lab, removed at the end, or by `sweep` when there was no end."""
-    directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-{_started(os.getpid())}-"))
+    """A directory for the files of one lab, removed at the end."""
+    directory = Path(tempfile.mkdtemp(prefix=_own_prefix()))
     try:
         yield directory
     finally:
@@ -87,6 +88,17 @@ def sweep() -> None:
         pid, started, _ = directory.name.removeprefix(PREFIX).split("-", 2)
         if _started(int(pid)) != started:
             _remove(directory)
+
+
+@atexit.register
+def _last_look() -> None:
+    """A second ctrl-C, or one in the middle of the tidying up, leaves files for here."""
+    for directory in Path(tempfile.gettempdir()).glob(_own_prefix() + "*"):
+        _remove(directory)
+
+
+def _own_prefix() -> str:
+    return f"{PREFIX}{os.getpid()}-{_started(os.getpid())}-"
 
 
 def _started(pid: int) -> str | None:

@@ -66,10 +66,6 @@ class Net:
         self._ip(pid, "link set lo up", *own, f"link set {interface} up")
         return Port(name, address, interface, mac or self._mac(pid, interface), pid)
 
-    def add_address(self, port: Port, address: str) -> None:
-        """Give a machine one more address, as a jail's alias does."""
-        self._ip(port.pid, f"address add {address}/32 dev {port.interface}")
-
     def move(self, port: Port, address: str) -> Port:
         """Give a machine this address instead of those it has, as its loader does with what DHCP said."""
         self._ip(

@@ -3,8 +3,8 @@
     python reaper.py SIGNAL READY SECONDS COMMAND…
 
 The command gets the signal SECONDS after it made the file READY. Once it ended, whatever it started and did not end is a
-child of this process:
-what is still there after a second of grace (the time to read the end of a pipe) is printed, one per line, then killed.
+child of this process: what is still there after a second of grace (the time to read the end of a pipe) is printed, one
+per line, then killed.
 """
 
 from __future__ import annotations

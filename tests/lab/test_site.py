@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.lab.site import BootPlan, NodePlan, SanPlan, SitePlan, VmPlan
+from tests.lab.child import until
 from tests.lab.clients import Lease, Portal, Refused, iscsi_size, nfs_list, nfs_read, tftp
 from tests.lab.site import Dhcp, RealSite, real_site
 from tests.site import scripts
@@ -91,6 +92,15 @@ async def test_a_node_boots_from_real_daemons_and_keeps_its_jail(site: RealSite)
     await asyncio.to_thread(node.must, scripts.DISK + scripts.jail("web", "198.51.100.61"))
     assert list(site.look(NODE)["jails"]) == ["web"]
     assert site.uncovered() == []
+
+    def sessions() -> str:
+        return site.servers[NODE].must("iscsictl -L")
+
+    assert "Connected: da0" in sessions()
+    site.san_away()
+    await asyncio.to_thread(until, "the session drops", lambda: "Disconnected" in sessions(), within=15)
+    site.san_back()
+    await asyncio.to_thread(until, "the session is back", lambda: "Connected: da0" in sessions())
 
     booted = site.look(NODE)["boottime"]
     outcome = await site.reboot(NODE)

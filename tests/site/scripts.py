@@ -63,7 +63,7 @@ run_rc_command "$1"
 end
 chmod 555 $R/etc/rc.d/site_disk
 printf 'PermitRootLogin without-password\\n' >> $R/etc/ssh/sshd_config
-printf '%s\\n' "KEY" > $R/root/.ssh/authorized_keys
+printf '%s\\n' "KEY of the controller" > $R/root/.ssh/authorized_keys
 cd $R/usr/local/etc
 rm -rf ezjail
 ln -s /iscsi/jails/etc/ezjail ezjail

@@ -234,6 +234,13 @@ def test_users_of_a_root(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["pw", "-R", "/nowhere", "useradd", "-n", "op"], box) == 1
 
 
+def test_owners_are_accepted_although_a_machine_without_privileges_cannot_keep_them(box: Box) -> None:
+    tree(box)
+    assert run(["chown", "-R", "1001:1001", "/mnt/etc"], box) == 0
+    assert run(["chown", "root:wheel", "/mnt/nosuch"], box) == 1
+    assert run(["chown", "somebody", "/mnt/etc"], box) == 70
+
+
 def test_a_package_needs_what_a_chroot_needs(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     build(box)
     capsys.readouterr()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.encode import exports as encoder
+from controller.encode import ganesha
 from controller.encode import tgt as parser
 from controller.lab.servers import tgt
 from controller.lab.servers.kit import Box
@@ -173,8 +174,12 @@ def test_ganesha_publishes_one_export_at_a_time(box: Box, capsys: pytest.Capture
         ("198.51.100.50", "ro"), ("198.51.100.7", "rw"),
     ]  # fmt: skip
     assert run([*say, "string:EXPORT(Export_Id=102)"], box) == 1
+    capsys.readouterr()
     assert run([*CALL, "org.ganesha.nfsd.exportmgr.ShowExports"], box) == 0
-    assert "/mnt/e/a" in capsys.readouterr().out
+    assert ganesha.parse_show_exports(capsys.readouterr().out) == {"/mnt/e/a": 101}
+    assert run([*CALL, "org.ganesha.nfsd.exportmgr.DisplayExport", "uint16:101"], box) == 0
+    shown = ganesha.parse_display_export(capsys.readouterr().out)
+    assert [(one.address, one.access) for one in shown.clients] == [("198.51.100.50", "ro"), ("198.51.100.7", "rw")]
     assert run([*CALL, "org.ganesha.nfsd.exportmgr.RemoveExport", "uint16:101"], box) == 0
     assert box.load("exports", []) == []
 

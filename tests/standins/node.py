@@ -40,10 +40,15 @@ class Node:
         (site / "node" / "lab" / "disk.json").write_text('{"mode": "directory", "san": "/lab/san"}')
         self.facts: dict[str, object] = {}
 
-    def serve(self, size: int, *, secrets: dict[str, str] | None = None, **rules: object) -> None:
+    def serve(self, size: int, rules: dict[str, object] | None = None, secrets: dict[str, str] | None = None) -> None:
         lun = {"path": "/volumes/jails.img", "params": {}, "bytes": size}
-        target = {"name": TARGET, "state": "ready", "luns": {"1": lun}, "addresses": ["198.51.100.50"]}
-        target |= {"initiators": [INITIATOR], "accounts": [], **rules}
+        target: dict[str, object] = {
+            "name": TARGET,
+            "state": "ready",
+            "luns": {"1": lun},
+            "addresses": ["198.51.100.50"],
+        }
+        target |= {"initiators": [INITIATOR], "accounts": [], **(rules or {})}
         (self.san / "lab" / "tgt.json").write_text(json.dumps({"targets": {"1": target}, "accounts": secrets or {}}))
 
     def away(self, seconds: float = 0) -> None:

@@ -186,9 +186,9 @@ async def test_five_seconds_pass_before_anyone_says_disconnected(jailed: Node) -
         ({"name": "iqn.2026-11.example:other"}, "Not found"),
     ],
 )
-async def test_a_target_that_refuses_is_told_by_its_words(node: Node, rules: dict[str, list[str]], state: str) -> None:
+async def test_a_target_that_refuses_is_told_by_its_words(node: Node, rules: dict[str, object], state: str) -> None:
     await node.good("iscsictl -Ra")
-    node.serve(64 << 20, **rules)
+    node.serve(64 << 20, rules)
     await node.good("iscsictl -A -n jails")
     assert state in await node.good("iscsictl -L")
 
@@ -220,7 +220,7 @@ async def test_a_program_can_stand_for_the_san(node: Node) -> None:
 
 async def test_chap_is_checked(node: Node) -> None:
     await node.good("iscsictl -Ra")
-    node.serve(64 << 20, accounts=["node1"], secrets={"node1": "secretsecret"})
+    node.serve(64 << 20, {"accounts": ["node1"]}, {"node1": "secretsecret"})
     entry = "jails { TargetAddress = 198.51.100.10; TargetName = iqn.2026-11.example:jails; AuthMethod = CHAP;"
     name = "InitiatorName = iqn.1994-09.org.freebsd:disklessfreebsdbox; chapIName = node1;"
     for secret, state in (("wrongwrongwrong", "Authentication failure"), ("secretsecret", "Connected: da0")):

@@ -57,7 +57,22 @@ class Place:
 
     def _only_freebsd(self) -> None:
         """A PATH that holds lockf and daemon, and neither flock nor setsid by that name."""
-        for tool in ("cat", "date", "head", "ls", "mkdir", "mv", "rm", "sleep", "sync", "tail", "true", "wc", "touch"):
+        for tool in (
+            "cat",
+            "chmod",
+            "date",
+            "head",
+            "ls",
+            "mkdir",
+            "mv",
+            "rm",
+            "sleep",
+            "sync",
+            "tail",
+            "true",
+            "wc",
+            "touch",
+        ):
             (self._bin / tool).symlink_to(shutil.which(tool) or tool)
         for name, text in (("lockf", LOCKF.replace("exec flock", "exec /usr/bin/flock")), ("daemon", DAEMON)):
             (self._bin / name).write_text(text)

@@ -230,6 +230,8 @@ def dbus_send(argv: Sequence[str], box: Box) -> int:
         return remove(box, int(said[0]))
     if verb == "ShowExports":
         return show_ids(box)
+    if verb == "DisplayExport":
+        return display(box, int(said[0]))
     raise Uncovered(f"export manager {verb}")
 
 
@@ -262,11 +264,43 @@ def remove(box: Box, number: int) -> int:
     return 0
 
 
+PROTOCOLS = ("NFSv3", "MNT", "NMLv4", "RQUOTA", "NFSv40", "NFSv41", "NFSv42", "9P")
+STAMP = "   struct {\n      uint64 1795384883\n      uint64 0\n   }\n"
+READ_ONLY, READ_WRITE = 53489824, 53490144
+"""The option bits of a client of ganesha 4.3, as seen for NFSv3 over UDP and TCP without squash."""
+
+
 def show_ids(box: Box) -> int:
-    seen = {one["id"]: one["path"] for one in box.load("exports", []) if "id" in one}
-    print(REPLY + "   struct {\n      uint64 1795384883\n      uint64 0\n   }\n   array [")
+    """ShowExports: id, path, which protocols were used, when last; the server's own pseudo root has id 0."""
+    seen = {0: "/", **{one["id"]: one["path"] for one in box.load("exports", []) if "id" in one}}
+    used = "".join(
+        f'            struct {{\n               string "{name}"\n               boolean false\n            }}\n'
+        for name in PROTOCOLS
+    )
+    never = "         struct {\n            uint64 0\n            uint64 0\n         }\n"
+    print(f"{REPLY}{STAMP}   array [")
     for number, path in sorted(seen.items()):
-        print(f'      struct {{\n         uint16 {number}\n         string "{path}"\n      }}')
+        print(
+            f'      struct {{\n         uint16 {number}\n         string "{path}"\n         struct {{\n{used}         }}'
+        )
+        print(f"{never}      }}")
+    print("   ]")
+    return 0
+
+
+def display(box: Box, number: int) -> int:
+    """DisplayExport: id, path, pseudo path, tag, and each client with its option bits."""
+    rows = [one for one in box.load("exports", []) if one.get("id") == number]
+    if not rows:
+        print("Error org.freedesktop.DBus.Error.InvalidArgs: Export id not found", file=sys.stderr)
+        return 1
+    path = rows[0]["path"]
+    print(f'{REPLY}   uint16 {number}\n   string "{path}"\n   string "{path}"\n   string ""\n   array [')
+    for one in rows:
+        bits = (READ_WRITE if "rw" in one["options"] else READ_ONLY) | (0 if "no_root_squash" in one["options"] else 1)
+        fields = [f'string "{one["client"]}/32"', "int32 0", "byte 0", "byte 255", "int32 1", "uint32 4294967294",
+                  "uint32 4294967294", "uint32 0", f"uint32 {bits}", "uint32 487"]  # fmt: skip
+        print("      struct {\n" + "".join(f"         {field}\n" for field in fields) + "      }")
     print("   ]")
     return 0
 

@@ -181,7 +181,7 @@ SCRIPTS: Final[dict[str, str]] = {
     "sshd": "REQUIRE: LOGIN FILESYSTEMS|KEYWORD: shutdown",
     "cron": "REQUIRE: LOGIN FILESYSTEMS|KEYWORD: shutdown",
     "jail": "REQUIRE: LOGIN FILESYSTEMS|BEFORE: securelevel|KEYWORD: shutdown",
-    "securelevel": "REQUIRE: LOGIN|KEYWORD: nojail",
+    "securelevel": "REQUIRE: LOGIN sshd|KEYWORD: nojail",
     "bgfsck": "REQUIRE: cron devd syslogd|KEYWORD: nojail",
 }
 

@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "mount": ("mounts", "mount"),
     "umount": ("mounts", "umount"),
     "chroot": ("mounts", "chroot"),
+    "chown": ("owner", "chown"),
 }
 """Command to (module of this package, function). The module is read only when its command runs."""
 

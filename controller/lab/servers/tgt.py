@@ -135,11 +135,14 @@ def lun(state: dict[str, Any], ask: dict[str, str]) -> dict[str, Any]:
     return cast("dict[str, Any]", luns[ask["l"]])
 
 
-def lun_update(_box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:
+def lun_update(box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:
     one = lun(state, ask)
     for pair in ask.get("P", "").split(","):
         name, _, value = pair.partition("=")
-        one["params"][name] = value
+        if name == "path":
+            one.update(path=value, bytes=box.at(value).stat().st_size)
+        else:
+            one["params"][name] = value
 
 
 def lun_delete(_box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:

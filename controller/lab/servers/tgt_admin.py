@@ -101,7 +101,7 @@ def creation(box: Box, one: Wanted, tid: str, used: set[str]) -> Iterator[list[s
         if user not in known:
             yield ["--op", "new", "--mode", "account", "--user", user, "--password", password]
         yield ["--op", "bind", "--mode", "account", "--tid", tid, "--user", user]
-    for address in one.addresses or ([] if one.initiators else ["ALL"]):
+    for address in one.addresses or ["ALL"]:
         yield ["--op", "bind", "--mode", "target", "--tid", tid, "--initiator-address", address]
     for initiator in one.initiators:
         yield ["--op", "bind", "--mode", "target", "--tid", tid, "--initiator-name", initiator]

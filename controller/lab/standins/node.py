@@ -199,7 +199,9 @@ def _unquoted(value: str) -> str:
 
 
 def rcvar(name: str, default: str) -> str:
-    return assignments("/etc/rc.conf").get(name, default)
+    """As rc.subr's load_rc_config reads it: rc_conf_files is "/etc/rc.conf /etc/rc.conf.local", the later one wins."""
+    known = {**assignments("/etc/rc.conf"), **assignments("/etc/rc.conf.local")}
+    return known.get(name, default)
 
 
 def yes(value: str) -> bool:

@@ -27,14 +27,22 @@ say dump tgt-admin --dump
 say login-a on a iscsi-inq -i $name1 "$url"
 say login-a-other-name on a iscsi-inq -i $name2 "$url"
 say login-b on b iscsi-inq -i $name1 "$url"
+say login-b-other-name on b iscsi-inq -i $name2 "$url"
+say login-san-itself-other-name iscsi-inq -i $name2 "iscsi://node1%secretsecret12@127.0.0.1/$one/1"
+say login-san-itself-no-secret iscsi-inq -i $name2 "iscsi://127.0.0.1/$one/1"
 say login-a-no-secret on a iscsi-inq -i $name1 "iscsi://198.51.100.10/$one/1"
-$tgtadm --op bind --mode target --tid "$(tid $one)" -Q $name1
-say login-b-when-the-name-is-bound-too on b iscsi-inq -i $name1 "$url"
-$tgtadm --op unbind --mode target --tid "$(tid $one)" -Q $name1
+$tgtadm --op bind --mode target --tid "$(tid $one)" -I 198.51.100.50
+say login-a-other-name-when-the-address-is-bound-too on a iscsi-inq -i $name2 "$url"
+$tgtadm --op unbind --mode target --tid "$(tid $one)" -I 198.51.100.50
+say create-no-address tgt-admin --conf "$in/no-address.conf" --update iqn.2026-11.org.example:noaddress
+show show-no-address
+say delete-no-address tgt-admin --delete iqn.2026-11.org.example:noaddress
 
 # not in use: an update makes the target anew, but the account keeps its old secret until it is deleted
-say update-address tgt-admin --conf "$in/node1-b.conf" --update $one
-show show-address
+say update-name tgt-admin --conf "$in/node1-name2.conf" --update $one
+show show-name
+say login-a-old-name on a iscsi-inq -i $name1 "$url"
+say login-a-new-name on a iscsi-inq -i $name2 "$url"
 say update-secret tgt-admin --conf "$in/node1-secret.conf" --update $one
 say login-old-secret on a iscsi-inq -i $name1 "$url"
 say account-delete $tgtadm --mode account --op delete --user node1
@@ -49,7 +57,7 @@ nsenter -t "$machine" -n iscsi-perf -i $name1 -t 60 "$url_changed" > "$out/perf"
 perf=$!
 until_ok sh -c "$tgtadm --op show --mode conn --tid $(tid $one) | grep -q Session"
 show show-attached
-say update-in-use tgt-admin --conf "$in/node1-b.conf" --update $one
+say update-in-use tgt-admin --conf "$in/node1-name2.conf" --update $one
 show show-update-in-use
 say delete-in-use tgt-admin --delete $one
 say delete-in-use-tgtadm $tgtadm --op delete --mode target --tid "$(tid $one)"
@@ -72,8 +80,8 @@ say offline tgt-admin --offline $one
 show show-offline
 say login-offline on a iscsi-inq -i $name1 "$url_changed"
 say ready tgt-admin --ready $one
-say unbind $tgtadm --op unbind --mode target --tid "$(tid $one)" -I 198.51.100.50
-say unbind-again $tgtadm --op unbind --mode target --tid "$(tid $one)" -I 198.51.100.50
+say unbind $tgtadm --op unbind --mode target --tid "$(tid $one)" -Q $name1
+say unbind-again $tgtadm --op unbind --mode target --tid "$(tid $one)" -Q $name1
 session=$($tgtadm --op show --mode conn --tid "$(tid $one)" | sed -n 's/^Session: //p')
 say kick $tgtadm --op delete --mode conn --tid "$(tid $one)" --sid "$session" --cid 0
 say kick-again $tgtadm --op delete --mode conn --tid "$(tid $one)" --sid "$session" --cid 0
