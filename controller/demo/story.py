@@ -77,7 +77,7 @@ class _Teller:
 
     def jails(self, node: str) -> dict[str, list[str]]:
         """Running jails of a node and their addresses, as its kernel has them."""
-        return {name: list(jail.get("addresses", ())) for name, jail in self.stage.site.look(node)["jails"].items()}
+        return {name: list(jail["ip4"]) for name, jail in self.stage.site.look(node)["jails"].items()}
 
     def said(self) -> str:
         """The controller's last sentence."""
@@ -182,7 +182,7 @@ async def _quiet(tell: _Teller) -> None:
 
 
 _CHAPTERS: tuple[tuple[str, Callable[[_Teller], Awaitable[None]]], ...] = (
-    ("1. From nothing to two nodes with four jails", _converge),
+    ("1. From nothing to two nodes with their jails", _converge),
     ("2. A push adds a jail", _add_jail),
     ("3. A push changes an address", _change_address),
     ("4. A jail stopped by hand is drift", _stop_by_hand),

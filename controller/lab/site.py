@@ -9,11 +9,10 @@ card and address at that moment. Nothing is left behind when the context ends.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,115 +23,12 @@ import asyncssh
 
 from controller.lab import boot
 from controller.lab.machine import Layout, Machine, standin
-from controller.lab.servers import dhcpd, source
+from controller.lab.servers import dhcpd, furnish, source
 from controller.lab.servers.kit import Box
-from controller.lab.servers.rootfs import GROUP, MASTER_PASSWD, databases
+from controller.lab.servers.plan import BootPlan, NodePlan, SanPlan, SitePlan, VmPlan
 from controller.lab.ssh import Sshd
 
-NET: Final = "/.machine/net"
-INTERNET: Final = "/.machine/internet"
-"""Where the build VM sees what stands in for the outside world."""
-RUN: Final = standin("controller.lab.servers.run")
-DEBIAN: Final = ("dhcpd", "systemctl", "service", "ss", "tgtadm", "tgt-admin", "exportfs", "dbus-send")
-BUILDER: Final = (
-    "make",
-    "svnlite",
-    "svnliteversion",
-    "tar",
-    "bsdtar",
-    "pkg",
-    "pw",
-    "pwd_mkdb",
-    "mount",
-    "umount",
-    "chroot",
-    "chown",
-)
-SBIN: Final = frozenset({"mount", "umount"})
-USR_BIN: Final = frozenset({"make", "svnlite", "svnliteversion", "tar", "bsdtar", "systemctl", "dbus-send", "ss"})
-
-
-@dataclass(frozen=True, slots=True)
-class VmPlan:
-    name: str
-    address: str
-    share: str = "/mnt/jailops"
-    source_dir: str = "/usr/src"
-    object_dir: str = "/usr/obj"
-
-
-@dataclass(frozen=True, slots=True)
-class SanPlan:
-    name: str
-    address: str
-    nfs_root: str = "/export/jailops"
-    volumes: str = "/srv/volumes"
-
-
-@dataclass(frozen=True, slots=True)
-class BootPlan:
-    name: str
-    address: str
-    subnet: str = "198.51.100.0/24"
-    gateway: str = ""
-    include_file: str = "/etc/dhcp/jailops.conf"
-    tftp_root: str = "/srv/tftp"
-
-
-@dataclass(frozen=True, slots=True)
-class NodePlan:
-    name: str
-    mac: str
-    interface: str
-    san: str
-    boot_server: str
-
-
-@dataclass(frozen=True, slots=True)
-class SitePlan:
-    """Which computers there are."""
-
-    vms: tuple[VmPlan, ...] = ()
-    sans: tuple[SanPlan, ...] = ()
-    boot_servers: tuple[BootPlan, ...] = ()
-    nodes: tuple[NodePlan, ...] = ()
-
-    @classmethod
-    def of(cls, documents: Iterable[Mapping[str, Any]]) -> SitePlan:
-        """The plan that plain manifests (kind, metadata, spec with their YAML names) describe."""
-        by_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-        for one in documents:
-            by_kind.setdefault(one["kind"], []).append((one["metadata"]["name"], one["spec"]))
-        gateways = [str(spec["gateway"]) for _, spec in by_kind.get("Host", []) if spec.get("gateway")]
-        return cls(
-            tuple(_vm(name, spec) for name, spec in by_kind.get("BuildVM", [])),
-            tuple(_san(name, spec) for name, spec in by_kind.get("San", [])),
-            tuple(_boot_server(name, spec, "".join(gateways[:1])) for name, spec in by_kind.get("BootServer", [])),
-            tuple(_node(name, spec) for name, spec in by_kind.get("Host", [])),
-        )
-
-
-def _vm(name: str, spec: Mapping[str, Any]) -> VmPlan:
-    plan = VmPlan(name, str(spec["ssh"]["address"]))
-    said = {"share": spec.get("share"), "source_dir": spec.get("sourceDir"), "object_dir": spec.get("objectDir")}
-    return VmPlan(plan.name, plan.address, **{key: str(value) for key, value in said.items() if value})
-
-
-def _san(name: str, spec: Mapping[str, Any]) -> SanPlan:
-    address = str(spec["nfs"].get("address") or spec["ssh"]["address"])
-    return SanPlan(name, address, str(spec["nfs"]["root"]), str(spec["iscsi"]["volumes"]))
-
-
-def _boot_server(name: str, spec: Mapping[str, Any], gateway: str) -> BootPlan:
-    dhcp, tftp = spec["dhcp"], spec.get("tftp") or {}
-    plan = BootPlan(name, str(spec["ssh"]["address"]), str(dhcp["subnet"]), gateway)
-    said = {"include_file": dhcp.get("includeFile"), "tftp_root": tftp.get("root")}
-    given = {key: str(value) for key, value in said.items() if value}
-    return BootPlan(plan.name, plan.address, plan.subnet, plan.gateway, **given)
-
-
-def _node(name: str, spec: Mapping[str, Any]) -> NodePlan:
-    return NodePlan(name, str(spec["mac"]).lower(), str(spec["interface"]), str(spec["san"]), str(spec["bootServer"]))
+__all__ = ["BootPlan", "Endpoint", "NodePlan", "SanPlan", "Site", "SitePlan", "VmPlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,16 +241,16 @@ class Site:
             internet.mkdir(exist_ok=True)
             source.make_git(internet / "src.git")
         for san in self.plan.sans:
-            self._add(san.name, Layout("linux", commands=_commands(DEBIAN)), san.address)
-            _furnish_san(self.computers[san.name].machine, san)
+            self._add(san.name, Layout("linux", commands=furnish.commands(furnish.DEBIAN)), san.address)
+            furnish.san(self.computers[san.name].machine, san)
         for server in self.plan.boot_servers:
-            self._add(server.name, Layout("linux", commands=_commands(DEBIAN)), server.address)
-            _furnish_boot_server(self.computers[server.name].machine, server)
+            self._add(server.name, Layout("linux", commands=furnish.commands(furnish.DEBIAN)), server.address)
+            furnish.boot_server(self.computers[server.name].machine, server)
         for vm in self.plan.vms:
-            _furnish_vm(self._add(vm.name, self._vm_layout(vm), vm.address), vm)
+            furnish.build_vm(self._add(vm.name, self._vm_layout(vm), vm.address), vm)
         for node in self.plan.nodes:
             machine = self._add(node.name, self._node_layout(node), "")
-            machine_disk = {"mode": "directory", "san": f"{NET}/{self._plan_of_san(node.san).address}"}
+            machine_disk = {"mode": "directory", "san": f"{furnish.NET}/{self._plan_of_san(node.san).address}"}
             (machine.directory / "lab" / "disk.json").write_text(json.dumps(machine_disk))
 
     def _add(self, name: str, layout: Layout, address: str) -> Machine:
@@ -371,16 +267,19 @@ class Site:
         binds = {path: own / path.lstrip("/") for path in (vm.source_dir, vm.object_dir)}
         for path in binds.values():
             path.mkdir(parents=True, exist_ok=True)
-        binds |= {f"{NET}/{san.address}": self.directory / san.name for san in self.plan.sans}
+        binds |= {f"{furnish.NET}/{san.address}": self.directory / san.name for san in self.plan.sans}
         git = '#!/bin/sh\nPATH=/.machine/usr/bin:$PATH exec /.machine/usr/bin/git "$@"\n'
         return Layout(
-            "freebsd", {**_commands(BUILDER), "/usr/bin/git": git}, binds, {INTERNET: self.directory / "internet"}
+            "freebsd",
+            {**furnish.commands(furnish.BUILDER), "/usr/bin/git": git},
+            binds,
+            {furnish.INTERNET: self.directory / "internet"},
         )
 
     def _node_layout(self, node: NodePlan) -> Layout:
         san = self._plan_of_san(node.san)
         init = standin("controller.lab.servers.init")
-        return Layout("freebsd", {boot.INIT: init}, {f"{NET}/{san.address}": self.directory / san.name})
+        return Layout("freebsd", {boot.INIT: init}, {f"{furnish.NET}/{san.address}": self.directory / san.name})
 
     async def _start_server(self, name: str) -> None:
         one = self.computers[name]
@@ -496,63 +395,6 @@ class _Wires:
                 place = machine.path(path)
                 return place if covered and place.is_dir() else None
         return None
-
-
-def _commands(names: Iterable[str]) -> dict[str, str]:
-    places = {name: "/sbin" if name in SBIN else "/usr/bin" if name in USR_BIN else "/usr/sbin" for name in names}
-    return {f"{place}/{name}": RUN for name, place in places.items()}
-
-
-def _put(machine: Machine, files: Mapping[str, str]) -> None:
-    for inside, text in files.items():
-        path = machine.path(inside)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text(text)
-
-
-def _linux_users(machine: Machine) -> None:
-    _put(machine, {
-        "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-        "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
-        "/etc/hostname": f"{machine.name}\n",
-        "/etc/resolv.conf": "nameserver 198.51.100.1\n",
-    })  # fmt: skip
-
-
-def _furnish_san(machine: Machine, plan: SanPlan) -> None:
-    _linux_users(machine)
-    for path in (plan.nfs_root, plan.volumes, "/etc/exports.d", "/etc/tgt/conf.d", "/var/lib/nfs"):
-        machine.path(path).mkdir(parents=True, exist_ok=True)
-    _put(machine, {
-        "/etc/exports": "# /etc/exports: the administrator's own exports.\n",
-        "/etc/tgt/targets.conf": "include /etc/tgt/conf.d/*.conf\n",
-        "/var/lib/nfs/etab": "",
-    })  # fmt: skip
-
-
-def _furnish_boot_server(machine: Machine, plan: BootPlan) -> None:
-    _linux_users(machine)
-    machine.path(plan.tftp_root).mkdir(parents=True, exist_ok=True)
-    net = ipaddress.ip_network(plan.subnet)
-    routers = f"  option routers {plan.gateway};\n" if plan.gateway else ""
-    _put(machine, {
-        plan.include_file: "",
-        dhcpd.MAIN: "# The administrator's own file.\nauthoritative;\nddns-update-style none;\n"
-        f"subnet {net.network_address} netmask {net.netmask} {{\n{routers}}}\ninclude \"{plan.include_file}\";\n",
-    })  # fmt: skip
-
-
-def _furnish_vm(machine: Machine, plan: VmPlan) -> None:
-    machine.path(plan.share).mkdir(parents=True, exist_ok=True)
-    _put(machine, {
-        "/etc/master.passwd": MASTER_PASSWD,
-        "/etc/group": GROUP,
-        "/etc/resolv.conf": "nameserver 198.51.100.1\n",
-        "/etc/gitconfig": f'[url "file://{INTERNET}/src.git"]\n\tinsteadOf = {source.URL}\n[safe]\n\tdirectory = *\n',
-    })  # fmt: skip
-    databases(machine.path("/etc"))
-    source.make_svn(machine.directory / "lab")
 
 
 def _login_shell(machine: Machine) -> str:

@@ -1,0 +1,90 @@
+"""Which computers a simulated site has: frozen values, made by hand or from plain manifests. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class VmPlan:
+    name: str
+    address: str
+    share: str = "/mnt/jailops"
+    source_dir: str = "/usr/src"
+    object_dir: str = "/usr/obj"
+
+
+@dataclass(frozen=True, slots=True)
+class SanPlan:
+    name: str
+    address: str
+    nfs_root: str = "/export/jailops"
+    volumes: str = "/srv/volumes"
+
+
+@dataclass(frozen=True, slots=True)
+class BootPlan:
+    name: str
+    address: str
+    subnet: str = "198.51.100.0/24"
+    gateway: str = ""
+    include_file: str = "/etc/dhcp/jailops.conf"
+    tftp_root: str = "/srv/tftp"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    name: str
+    mac: str
+    interface: str
+    san: str
+    boot_server: str
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """Which computers there are."""
+
+    vms: tuple[VmPlan, ...] = ()
+    sans: tuple[SanPlan, ...] = ()
+    boot_servers: tuple[BootPlan, ...] = ()
+    nodes: tuple[NodePlan, ...] = ()
+
+    @classmethod
+    def of(cls, documents: Iterable[Mapping[str, Any]]) -> SitePlan:
+        """The plan that plain manifests (kind, metadata, spec with their YAML names) describe."""
+        by_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+        for one in documents:
+            by_kind.setdefault(one["kind"], []).append((one["metadata"]["name"], one["spec"]))
+        gateways = [str(spec["gateway"]) for _, spec in by_kind.get("Host", []) if spec.get("gateway")]
+        return cls(
+            tuple(_vm(name, spec) for name, spec in by_kind.get("BuildVM", [])),
+            tuple(_san(name, spec) for name, spec in by_kind.get("San", [])),
+            tuple(_boot_server(name, spec, "".join(gateways[:1])) for name, spec in by_kind.get("BootServer", [])),
+            tuple(_node(name, spec) for name, spec in by_kind.get("Host", [])),
+        )
+
+
+def _vm(name: str, spec: Mapping[str, Any]) -> VmPlan:
+    plan = VmPlan(name, str(spec["ssh"]["address"]))
+    said = {"share": spec.get("share"), "source_dir": spec.get("sourceDir"), "object_dir": spec.get("objectDir")}
+    return VmPlan(plan.name, plan.address, **{key: str(value) for key, value in said.items() if value})
+
+
+def _san(name: str, spec: Mapping[str, Any]) -> SanPlan:
+    address = str(spec["nfs"].get("address") or spec["ssh"]["address"])
+    return SanPlan(name, address, str(spec["nfs"]["root"]), str(spec["iscsi"]["volumes"]))
+
+
+def _boot_server(name: str, spec: Mapping[str, Any], gateway: str) -> BootPlan:
+    dhcp, tftp = spec["dhcp"], spec.get("tftp") or {}
+    plan = BootPlan(name, str(spec["ssh"]["address"]), str(dhcp["subnet"]), gateway)
+    said = {"include_file": dhcp.get("includeFile"), "tftp_root": tftp.get("root")}
+    given = {key: str(value) for key, value in said.items() if value}
+    return BootPlan(plan.name, plan.address, plan.subnet, plan.gateway, **given)
+
+
+def _node(name: str, spec: Mapping[str, Any]) -> NodePlan:
+    return NodePlan(name, str(spec["mac"]).lower(), str(spec["interface"]), str(spec["san"]), str(spec["bootServer"]))
