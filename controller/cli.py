@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,13 +55,19 @@ def run(config: Config = _CONFIG) -> None:
 
 
 @cli.command(epilog="Example: jailops apply && echo converged")
-def apply(config: Config = _CONFIG, output: Output = "text") -> None:
+def apply(
+    config: Config = _CONFIG,
+    output: Output = "text",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on until nothing is under way any more, such as a build.")
+    ] = False,
+) -> None:
     """Make one pass now. Exit status 0: converged; 3: nothing failed, something is still under way; 1: see the output.
 
     When the daemon runs, it is woken and its pass is waited for.
     """
     loaded = _load(config)
-    record = _finish(lambda: _apply(loaded))
+    record = _finish(lambda: _apply(loaded, wait=wait))
     if output == "json":
         out.print_json(data=asdict(record), default=str)
     else:
@@ -224,13 +230,25 @@ def main() -> None:
         _fail(_told(error), 1)
 
 
-async def _apply(loaded: settings.Settings) -> Record:
+async def _apply(loaded: settings.Settings, *, wait: bool) -> Record:
     pid = app.holder(loaded)
     if pid is not None:
-        return await app.follow(loaded, pid)
+        return await _until_quiet(loaded, lambda: app.follow(loaded, pid), wait=wait)
     with app.only_one(loaded):
         async with app.build(loaded) as built:
-            return await app.once(built, "apply", insist=True)
+            return await _until_quiet(loaded, lambda: app.once(built, "apply", insist=True), wait=wait)
+
+
+async def _until_quiet(loaded: settings.Settings, once: Callable[[], Awaitable[Record]], *, wait: bool) -> Record:
+    """One pass, or as many as it takes until nothing is under way, with a bar when a terminal looks."""
+    with show.bars(err) as progress:
+        while True:
+            record = await once()
+            with _store(loaded) as store:
+                under_way = progress(store)
+            if not (wait and under_way):
+                return record
+            await asyncio.sleep(loaded.schedule.progress)
 
 
 async def _plan(loaded: settings.Settings, ref: str) -> tuple[Any, Any]:
@@ -256,7 +274,10 @@ def _request(loaded: settings.Settings, verb: str, argument: str) -> None:
 
 
 def _load(path: Path) -> settings.Settings:
-    loaded = settings.load(path)
+    try:
+        loaded = settings.load(path)
+    except Stall as error:
+        _fail(_told(error), 2)
     configure(loaded.log.format, loaded.log.level)
     return loaded
 

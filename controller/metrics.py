@@ -114,7 +114,8 @@ class Metrics:
         _only(self._ready, ready)
         stuck = {(one.ref.kind, one.ref.name): 1.0 for one in statuses if one.state == "NotConverging"}
         _only(self._stuck, stuck)
-        unmanaged = Tally(one.ref.kind for one in statuses for _ in one.detail.get("unmanaged", ()))
+        others = {(one.ref.kind, name) for one in statuses for name in one.detail.get("unmanaged", ())}
+        unmanaged = Tally(kind for kind, _ in others)
         _only(self._unmanaged, {(kind,): float(unmanaged[kind]) for kind in kinds})
         images = [one for one in statuses if one.ref.kind == "image"]
         _only(self._building, {(one.ref.name,): float(one.busy is not None) for one in images})

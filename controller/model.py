@@ -66,6 +66,8 @@ class Unseen:
     """Why a probe brought no answer. Neither present nor absent."""
 
     reason: str
+    hint: str = ""
+    """What a person can do, when only a person can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,15 @@ async def _ask_one(
     try:
         replies = await fleet.ask_each(host, lane, [probe.script for probe in probes], timeout)
     except ControllerError as error:
-        return [(probe, Unseen(str(error))) for probe in probes]
+        return [(probe, _unseen(error)) for probe in probes]
     return [
-        (probe, reply if isinstance(reply, Answer) else Unseen(str(reply)))
+        (probe, reply if isinstance(reply, Answer) else _unseen(reply))
         for probe, reply in zip(probes, replies, strict=True)
     ]
+
+
+def _unseen(error: ControllerError) -> Unseen:
+    return Unseen(str(error), error.hint if isinstance(error, Stall) else "")
 
 
 def _hosts(answers: Mapping[Probe, Answer | Unseen]) -> dict[str, str | None]:

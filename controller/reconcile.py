@@ -20,7 +20,7 @@ from controller.drivers import DRIVERS, World, choose, resources_of
 from controller.execute import execute
 from controller.graph import Desired
 from controller.hands import Hands
-from controller.model import Facts, Held, Hold, Outcome, Plan, Record, Ref, Resource
+from controller.model import Facts, Held, Hold, Outcome, Plan, Record, Ref, Resource, Status
 from controller.observe import observe
 from controller.plan import make_plan
 from controller.revision import Revisions, Wanted
@@ -82,6 +82,7 @@ class Controller:
             this.outcomes += await self._act(plan)
             this.tried |= {one.change.ref: (digest_of(one.change.want), one.change.have) for one in plan.actions}
         record = said.record(this.wanted, trigger, look.verdict, plan, this.outcomes, this.started, monotonic() - begun)
+        record = replace(record, statuses=tuple(self._estimated(one) for one in record.statuses))
         self._store.set_statuses(record.statuses, time())
         self._store.record(record)
         await self._revisions.applied(this.wanted, record)
@@ -161,6 +162,13 @@ class Controller:
                 if trouble.next_try is None or trouble.next_try > time():
                     held[change.ref] = Hold(change.ref, why, trouble.message, trouble.hint)
         return held
+
+    def _estimated(self, status: Status) -> Status:
+        """How long a build has to go, as its image's last good one tells."""
+        last = self._store.last_build_seconds(status.ref.name) if status.ref.kind == "image" and status.busy else None
+        if last is None or status.busy is None or status.busy.started is None:
+            return status
+        return replace(status, busy=replace(status.busy, eta=max(last - (time() - status.busy.started), 0.0)))
 
     def _asked_again(self, insist: bool) -> frozenset[Ref]:
         """Objects that an operator wants tried again; the request is used up by this pass."""

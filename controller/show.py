@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -119,6 +121,26 @@ def status(console: Console, store: Store, now: float) -> None:
         console.print(line)
 
 
+@contextmanager
+def bars(console: Console) -> Iterator[Callable[[Store], int]]:
+    """A function that shows a bar for everything under way and says how much that is. Silent where nobody looks."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def update(store: Store) -> int:
+            busy = {
+                f"{one['ref']['kind']}/{one['ref']['name']}": one["busy"] for one, _ in store.statuses() if one["busy"]
+            }
+            for name, each in busy.items():
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name, total=1.0)
+                progress.update(tasks[name], completed=each["ratio"] or 0.0, description=f"{name} {each['stage']}")
+            return len(busy)
+
+        yield update
+
+
 def status_lines(store: Store, now: float) -> list[RenderableType]:
     table = Table(box=None, pad_edge=False)
     for heading in ("object", "state", "since", "what"):
@@ -130,8 +152,10 @@ def status_lines(store: Store, now: float) -> list[RenderableType]:
         name = f"{one['ref']['kind']}/{one['ref']['name']}"
         table.add_row(name, f"[{colour}]{one['state']}[/]", _ago(now - since), escape(what))
     last = [
-        Text(f"last pass {_ago(now - one.started)} ago, {one.revision[:12]}: {one.said}") for one in store.passes(1)
-    ]
+        Text(f"not ours, left alone: {', '.join(one.record['unmanaged'])}")
+        for one in store.passes(1)
+        if one.record["unmanaged"]
+    ] + [Text(f"last pass {_ago(now - one.started)} ago, {one.revision[:12]}: {one.said}") for one in store.passes(1)]
     return [table, *last]
 
 

@@ -8,6 +8,7 @@ left behind.
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from controller.store import Store
 
 
 async def play(console: Console, directory: Path | None, *, script: bool) -> int:
-    """Run the demo. Returns the exit status: 0 only if every step of the story was seen to be true."""
+    """Run the demo. Returns the exit status: 0 only if every step of the story was seen to be true.
+
+    SIGTERM ends it like ctrl-C, so that nothing is left behind.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     if directory is not None:
         return await _play(console, directory, script=script)
     with tempfile.TemporaryDirectory(prefix="jailops-demo-") as temporary:

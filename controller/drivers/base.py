@@ -93,10 +93,15 @@ class Base:
 
 
 def answered(answers: Sequence[Answer | Unseen]) -> list[Answer]:
-    """All answers, or Retry: most drivers can say nothing when part of the look is missing."""
-    missing = [answer.reason for answer in answers if isinstance(answer, Unseen)]
+    """All answers, or the reason why one is missing: most drivers can say nothing then.
+
+    Raises Retry, or Stall when only a person can help (a changed host key, a refused login).
+    """
+    missing = [answer for answer in answers if isinstance(answer, Unseen)]
+    if missing and missing[0].hint:
+        raise Stall(missing[0].reason, hint=missing[0].hint)
     if missing:
-        raise Retry(missing[0])
+        raise Retry(missing[0].reason)
     return [answer for answer in answers if isinstance(answer, Answer)]
 
 

@@ -27,6 +27,12 @@ _SERVING = """service {service} status >/dev/null 2>&1 || exit 1
 {{ ss -Hlun 2>/dev/null || sockstat -4 -l -P udp 2>/dev/null; }} | grep -q ':67 '"""
 
 
+_OTHERS = (
+    "test -f {main} || exit 0\nsed -n 's/^[[:space:]]*host[[:space:]][[:space:]]*\\([^[:space:]{{]*\\).*/\\1/p' {main}"
+)
+"""The names of host declarations in the operator's own file: listed, never touched."""
+
+
 @dataclass(frozen=True)
 class Server:
     name: str
@@ -131,20 +137,22 @@ class IscDhcp(Base):
         return (
             Probe(resource.host, looks.cat(dhcp.include_file)),
             Probe(resource.host, sh(_SERVING, service=dhcp.service)),
+            Probe(resource.host, sh(_OTHERS, main=dhcp.config_file)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        file, serving = answered(answers)
+        file, serving, others = answered(answers)
+        detail = {"unmanaged": [f"DHCP host {name} on {resource.host}" for name in others.out.split()]}
         if file.exit == looks.ABSENT:
-            return Seen({"hosts": {}, "file": "absent", "serving": serving.exit == 0})
+            return Seen({"hosts": {}, "file": "absent", "serving": serving.exit == 0}, detail=detail)
         if file.exit != 0:
             raise Retry(f"cannot read {resource.spec.spec.dhcp.include_file}: {last_words(file)}")
         try:
             hosts = {one.name: as_facts(one) for one in dhcpd.parse(file.out)}
         except GrammarError as error:
-            return Seen({"hosts": {}, "file": f"not ours: {error}", "serving": serving.exit == 0})
-        return Seen({"hosts": hosts, "file": file.out, "serving": serving.exit == 0})
+            return Seen({"hosts": {}, "file": f"not ours: {error}", "serving": serving.exit == 0}, detail=detail)
+        return Seen({"hosts": hosts, "file": file.out, "serving": serving.exit == 0}, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         entries = wanted_entries(resource, world)

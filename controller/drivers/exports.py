@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -338,10 +339,8 @@ def _ids(resource: Resource, seen: Seen | None) -> dict[str, int]:
     """An Export_Id for every path; those in the file or in force stay what they are."""
     keep: dict[str, int] = dict((seen.detail if seen else {}).get("ids", {}))
     text = str(((seen.facts if seen else None) or {}).get("file", ""))
-    try:
+    with suppress(GrammarError):  # Somebody edited it: what is in force counts, and the file is written anew.
         keep = {one.export.path: one.id for one in ganesha.parse(text)} | keep if text else keep
-    except GrammarError:
-        pass  # Somebody edited it: what is in force counts, and the file is written anew.
     return ganesha.ids([one.path for one in resource.spec.wanted], _FIRST_ID, keep)
 
 

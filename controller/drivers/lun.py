@@ -195,7 +195,8 @@ class TgtLuns(Luns):
                 hint=f"only {spec.initiator} from {spec.address} may use it: two writers destroy a UFS; detach the other one",
             )
         facts = {"size": size, "file": file.out.strip(), "served": _served(target, size)}
-        detail = {"attached": attached, "tid": target.tid if target else None}
+        others = [f"target {iqn} on {spec.san}" for iqn in targets if not iqn.startswith(f"{_prefix(spec.iqn)}:")]
+        detail = {"attached": attached, "tid": target.tid if target else None, "unmanaged": others}
         return Seen(facts, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
@@ -273,6 +274,11 @@ def _served(target: tgt.Target | None, size: int | None) -> dict[str, Any] | Non
         "accounts": list(target.accounts),
         "whole": close,
     }
+
+
+def _prefix(iqn: str) -> str:
+    """Below our prefix everything is ours; other targets of the SAN are somebody else's."""
+    return iqn.rpartition(":")[0]
 
 
 def _without_size(served: Mapping[str, Any] | None) -> dict[str, Any]:

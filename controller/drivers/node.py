@@ -15,7 +15,8 @@ from controller.drivers.base import Base, Explanation, World, answered, checked,
 from controller.drivers.generations import complete_generations, same_for_host
 from controller.drivers.hostshare import iscsi_conf, jail_addresses
 from controller.drivers.places import Disk, disk_of
-from controller.encode import ifconfig, iscsi, kernel, mounts
+from controller.encode import ifconfig, iscsi, jls, kernel, mounts
+from controller.encode.names import safename
 from controller.encode.sh import put_file, sh
 from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall, Wait
@@ -31,6 +32,14 @@ def _parsed(what: str, host: str, parse: Any, text: str) -> Any:
         raise Retry(f"cannot read {what} of {host}: {error}") from error
 
 
+@dataclass(frozen=True)
+class NodeSpec:
+    image: str
+    policy: str
+    jails: frozenset[str]
+    """The names that declared jails have for the kernel; every other running jail is somebody else's."""
+
+
 class Nodes(Base):
     """Which generation a node runs. Nothing is done about it here: rebooting is the operator's, until rollouts exist."""
 
@@ -38,14 +47,16 @@ class Nodes(Base):
 
     def resources(self, desired: Desired) -> Iterator[Resource]:
         for name, host in sorted(desired.hosts.items()):
-            yield Resource(Ref(self.kind, name), name, host.spec, (), host.origin)
+            jails = frozenset(safename(jail.name) for jail in desired.jails_of(name))
+            spec = NodeSpec(host.spec.image, host.spec.reboot.policy, jails)
+            yield Resource(Ref(self.kind, name), name, spec, (), host.origin)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
-        return (Probe(resource.host, looks.booted()),)
+        return (Probe(resource.host, looks.booted()), Probe(resource.host, looks.jails()))
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        answer = answered(answers)[0]
+        answer, running = answered(answers)
         lines = answer.out.splitlines()
         if len(lines) < 4:
             raise Stall(
@@ -55,7 +66,10 @@ class Nodes(Base):
         server, path, boottime, _ = lines[:4]
         booted = _parsed("kern.boottime", resource.host, kernel.boottime, boottime)
         generation = path.rpartition("/")[2]
-        return Seen({"generation": generation}, detail={"rootPath": f"{server}:{path}", "booted": booted})
+        jails = _parsed("the list of jails", resource.host, jls.parse, checked(running, "list jails").out)
+        others = [f"jail {one.name} on {resource.host}" for one in jails if one.name not in resource.spec.jails]
+        detail = {"rootPath": f"{server}:{path}", "booted": booted, "unmanaged": others}
+        return Seen({"generation": generation}, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         published = world.generations.get(resource.host)
@@ -68,7 +82,7 @@ class Nodes(Base):
             return {"generation": running}
         raise Wait(
             f"RebootPending: runs generation {running}, {published} is published; reboot it when it suits "
-            f"(policy {resource.spec.reboot.policy})",
+            f"(policy {resource.spec.policy})",
             on=f"node/{resource.host}",
         )
 

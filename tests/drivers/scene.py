@@ -1,0 +1,232 @@
+"""One folder of tests/cases/drivers as values: the manifests with its edits, what the machines said, what steps are told.
+
+The language of the files is explained in tests/cases/drivers/README.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from controller.diff import digest_of
+from controller.drivers import DRIVERS, World, choose, resources_of
+from controller.drivers.generations import inputs
+from controller.encode.sh import fill_text, holes
+from controller.errors import ControllerError, Stall
+from controller.graph import Desired, resolve
+from controller.manifests import Blob, check, load
+from controller.model import Answer, Observed, Ref, Resource, Seen, Unseen
+
+CASES = Path(__file__).parent.parent / "cases"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "repo"
+IMAGE = "freebsd13"
+_PLACEHOLDER = re.compile(r"\{(generation|want:[^}\n]+)\}")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a file that begins with ``## title``; every block of its begins with ``$ ``."""
+
+    title: str
+    blocks: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a driver is told about one object."""
+
+    ref: Ref
+    resource: Resource | None
+    world: World
+    known: Mapping[Ref, str]
+    answers: Mapping[str, Answer]
+    """What a step is told, by its label; any other step ends well and says nothing."""
+
+
+def sections(text: str) -> tuple[list[str], list[Section]]:
+    """The lines before the first section, and the sections. An empty line before a ``##`` or ``$`` belongs to nobody."""
+    head, *rest = re.split(r"(?m)^## ", re.sub(r"\n+(?=## |\$ |\Z)", "\n", f"\n{text}"))
+    found = []
+    for part in rest:
+        title, _, body = part.partition("\n")
+        blocks = [tuple(block.splitlines()) for block in re.split(r"(?m)^\$ ", body)[1:]]
+        found.append(Section(title.strip(), tuple(blocks)))
+    return [line for line in head.splitlines() if line and not line.startswith("#")], found
+
+
+def manifests(edits: Sequence[str]) -> Desired:
+    """examples/repo with a case's edits: ``FILE: old => new``, or ``FILE: removed``."""
+    files = {str(path.relative_to(EXAMPLES)): path.read_text() for path in sorted(EXAMPLES.rglob("*.yaml"))}
+    for edit in edits:
+        name, _, what = edit.partition(": ")
+        if what == "removed":
+            del files[name]
+            continue
+        old, new = (part.replace("\\n", "\n") for part in what.split(" => "))
+        assert files[name].count(old) == 1, f"{name} holds {old!r} {files[name].count(old)} times"
+        files[name] = files[name].replace(old, new)
+    loaded = load(Blob(name, name, text.encode()) for name, text in files.items())
+    assert not loaded.problems, loaded.problems
+    assert not check(loaded.objects), check(loaded.objects)
+    return resolve(loaded.objects)
+
+
+def digest(text: str) -> str:
+    """As the vault does it, with secrets that everybody may know."""
+    return hashlib.sha256(fill_text(text, {name: f"the secret {name}" for name in holes(text)}).encode()).hexdigest()
+
+
+@dataclass
+class Stage:
+    """Reads one section after the other; each may use what the ones before it showed."""
+
+    desired: Desired
+    before: Desired
+    directives: Mapping[str, str]
+    seen: dict[Ref, Seen] = field(default_factory=dict)
+    unknown: dict[Ref, str] = field(default_factory=dict)
+    stalled: dict[Ref, tuple[str, str]] = field(default_factory=dict)
+
+    def world(self, ref: Ref) -> World:
+        observed = Observed(dict(self.seen), dict(self.unknown), dict(self.stalled))
+        applied = {ref: json.loads(self.directives["applied"])} if "applied" in self.directives else {}
+        world = World(self.desired, observed, applied, digest, generations=choose(self.desired, observed))
+        ready = frozenset(Ref(*one.split("/", 1)) for one in self.directives.get("ready", "").split())
+        return replace(world, ready=ready, retry=frozenset({ref} if "retry" in self.directives else ()))
+
+    def resource(self, ref: Ref) -> Resource | None:
+        """As declared now; else as it was declared before the edits, remembered as JSON and retired."""
+        driver = DRIVERS[ref.kind]
+        declared = {one.ref: one for one in resources_of(self.desired)}
+        if ref in declared:
+            return declared[ref]
+        memory = json.loads(json.dumps(driver.memory({one.ref: one for one in resources_of(self.before)}[ref])))
+        return driver.retired(ref, memory, self.desired)
+
+    def look(self, section: Section) -> None:
+        ref = Ref(*section.title.split("/", 1))
+        resource = self.resource(ref)
+        if resource is None:
+            return
+        probes = DRIVERS[ref.kind].probes(resource)
+        assert len(probes) == len(section.blocks), f"{ref} asks {len(probes)} questions"
+        answers = [self.answer(block, resource) for block in section.blocks]
+        applied = self.world(ref).applied.get(ref)
+        try:
+            self.seen[ref] = DRIVERS[ref.kind].read(resource, answers, applied)
+        except Stall as error:
+            self.stalled[ref] = (str(error), error.hint)
+        except ControllerError as error:
+            self.unknown[ref] = str(error)
+
+    def answer(self, block: Sequence[str], resource: Resource | None) -> Answer | Unseen:
+        status, _, source = block[0].partition(" ")
+        if status == "unseen":
+            return Unseen(source)
+        rest = list(block[1:])
+        base = _recorded(source.removeprefix("< ")) if source.startswith("< ") else None
+        while base and rest and rest[0].startswith("s "):
+            old, _, new = rest.pop(0)[2:].partition(" => ")
+            assert old.encode() in base.stdout, f"{source} does not hold {old!r}"
+            base = replace(base, stdout=base.stdout.replace(old.encode(), new.encode()))
+        if source == "files":
+            return Answer(int(status), self.files(rest, resource), b"")
+        out = "".join(f"{self.filled(line, resource)}\n" for line in rest if not line.startswith("! "))
+        err = "".join(f"{line[2:]}\n" for line in rest if line.startswith("! "))
+        return Answer(
+            int(status), (base.stdout if base else b"") + out.encode(), (base.stderr if base else b"") + err.encode()
+        )
+
+    def files(self, lines: Sequence[str], resource: Resource | None) -> bytes:
+        """What `looks.files_below` prints, from ``@ path`` and the lines of each file."""
+        found: list[tuple[str, str]] = []
+        for line in lines:
+            if line.startswith("@ "):
+                found.append((line[2:], ""))
+            else:
+                found[-1] = (found[-1][0], f"{found[-1][1]}{self.filled(line, resource)}\n")
+        return b"".join(f"{name}\0{len(text.encode())}\0{text}".encode() for name, text in found)
+
+    def filled(self, line: str, resource: Resource | None) -> str:
+        """``{generation}`` is the image's wanted one; ``{want:FACT}`` what the object's own driver wants there."""
+
+        def value(found: re.Match[str]) -> str:
+            if found[1] == "generation":
+                return inputs(self.desired, IMAGE).generation
+            assert resource is not None
+            want = DRIVERS[resource.ref.kind].want(resource, self.world(resource.ref)) or {}
+            return str(want[found[1].removeprefix("want:")]).removesuffix("\n")
+
+        return _PLACEHOLDER.sub(value, line)
+
+
+def scene(folder: Path) -> Scene:
+    """Read a case. The last section of ``observed.txt`` is the object in question."""
+    head, parts = sections((folder / "observed.txt").read_text())
+    directives = {line.partition(" ")[0]: line.partition(" ")[2] for line in head}
+    assert directives.keys() <= {"known", "ready", "applied", "retry"}, directives
+    before, now = _edits(folder / "manifests.txt")
+    stage = Stage(manifests([*before, *now]), manifests(before), directives)
+    for part in parts:
+        stage.look(part)
+    ref = Ref(*parts[-1].title.split("/", 1))
+    resource = stage.resource(ref)
+    world = stage.world(ref)
+    return Scene(ref, resource, world, _known(stage, resource, world), _answers(folder, stage, resource))
+
+
+def _edits(path: Path) -> tuple[list[str], list[str]]:
+    """Those above a line ``---`` were applied long ago, those below came with this revision."""
+    lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"] if path.exists() else []
+    if "---" not in lines:
+        return lines, []
+    return lines[: lines.index("---")], lines[lines.index("---") + 1 :]
+
+
+def _known(stage: Stage, resource: Resource | None, world: World) -> dict[Ref, str]:
+    match stage.directives.get("known"):
+        case None:
+            return {}
+        case "as wanted" if resource is not None:
+            return {resource.ref: digest_of(DRIVERS[resource.ref.kind].want(resource, world))}
+        case "otherwise" if resource is not None:
+            return {resource.ref: "another digest"}
+        case other:
+            raise AssertionError(f"known {other}")
+
+
+def _answers(folder: Path, stage: Stage, resource: Resource | None) -> dict[str, Answer]:
+    path = folder / "answers.txt"
+    found: dict[str, Answer] = {}
+    for part in sections(path.read_text())[1] if path.exists() else []:
+        answer = stage.answer(part.blocks[0], resource)
+        assert isinstance(answer, Answer)
+        found[stage.filled(part.title, resource)] = answer
+    return found
+
+
+@cache
+def _recorded(source: str) -> Answer:
+    """A file of tests/cases as it is, or one answer of a transcript: ``transcripts/….json NUMBER``."""
+    name, _, number = source.partition(" ")
+    text = (CASES / name).read_text()
+    if not number:
+        return Answer(0, text.encode(), b"")
+    one = json.loads(text)[int(number)]
+    return Answer(one["exit"], one["stdout"].encode(), one["stderr"].encode())
+
+
+def folders() -> Iterator[Path]:
+    yield from sorted(path.parent for path in (CASES / "drivers").glob("*/*/observed.txt"))
+
+
+def masked(text: str, desired: Desired) -> str:
+    """What changes with every edit of an example or a recipe is no part of an expectation."""
+    for image in desired.images:
+        text = text.replace(inputs(desired, image).generation, "{generation}")
+    return re.sub(r"\b[0-9a-f]{64}\b", "{sha256}", text)
