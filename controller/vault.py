@@ -7,11 +7,18 @@ the file, never what is in it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from controller.encode.sh import fill_text, holes
 from controller.errors import Stall
+
+_USABLE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+\n-----END [A-Z ]*PRIVATE KEY-----"
+    r"|\$[A-Za-z0-9./$,=-]+|[A-Za-z0-9._+/@=-]+"
+)
+"""A key, a crypt hash, or a word: no quote, blank or backquote, because secrets go into files that shells read on."""
 
 
 class Vault:
@@ -43,6 +50,9 @@ class Vault:
                 f"cannot read the secret {name}: {getattr(error, 'strerror', None) or 'not usable'}",
                 hint=f"put it into {path}, readable by the controller alone",
             ) from None
-        if not value or "'" in value or "\0" in value:
-            raise Stall(f"cannot use the secret {name}: it is empty or holds a quote", hint=f"replace {path}")
+        if not _USABLE.fullmatch(value):
+            raise Stall(
+                f"cannot use the secret {name}: it is empty or holds signs that not every grammar can carry",
+                hint=f"replace {path} by a private key, a crypt(3) hash, or letters, digits and . _ + / @ = -",
+            )
         return value

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,16 +56,16 @@ _GIT = ("-c", "user.name=Demo", "-c", "user.email=demo@example.org", "-c", "init
 
 
 class Stage:
-    """Everything the demo needs, from first to last."""
+    """Everything the demo needs, from first to last. The tests of the real lab play on the same stage with another site."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, example: Mapping[str, str] | None = None) -> None:
         self.directory = directory.resolve()
         self.repository = self.directory / "site.git"
         self.work = self.directory / "work"
         self.settings = self.directory / "jailops.toml"
         self.log = self.directory / "controller.log"
         self.listen = f"127.0.0.1:{_free_port()}"
-        self.example = repository()
+        self.example = dict(example or repository())
         self.documents = [
             one
             for path, text in self.example.items()
@@ -72,7 +73,7 @@ class Stage:
             for one in yaml.load_all(text, yaml.BaseLoader)
             if one
         ]
-        self.site = Site(SitePlan.of(self.documents), self.directory / "site")
+        self.site = self.build(SitePlan.of(self.documents))
         self._controller: asyncio.subprocess.Process | None = None
 
     @property
@@ -82,6 +83,18 @@ class Stage:
     @property
     def controller_runs(self) -> bool:
         return self._controller is not None and self._controller.returncode is None
+
+    def build(self, plan: SitePlan) -> Site:
+        """The machines that the manifests name."""
+        return Site(plan, self.directory / "site")
+
+    def via(self) -> Mapping[str, str]:
+        """Machines that the controller reaches elsewhere than at their own address."""
+        return {name: f"{end.host}:{end.port}" for name, end in self.site.endpoints.items()}
+
+    def placed(self, command: Sequence[str]) -> list[str]:
+        """A command of the controller, run from where the controller is."""
+        return list(command)
 
     async def __aenter__(self) -> Self:
         if shutil.which("git") is None:
@@ -110,7 +123,7 @@ class Stage:
     async def start_controller(self) -> None:
         with self.log.open("ab") as log:
             self._controller = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "controller", "run", "--config", str(self.settings),
+                *self.placed([sys.executable, "-m", "controller", "run", "--config", str(self.settings)]),
                 stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
 
@@ -203,12 +216,16 @@ class Stage:
         keys = {name: _two_words(end.host_key) for name, end in self.site.endpoints.items() if end.host_key}
         hosts: list[Any] = [one for one in self.documents if one["kind"] == "Host"]
         for host in hosts:
-            key = asyncssh.generate_private_key("ssh-ed25519")
-            self._secret(host["spec"]["hostKeySecret"]["file"], key.export_private_key().decode())
-            keys[host["metadata"]["name"]] = _two_words(key.export_public_key().decode())
-            if "chap" in host["spec"]["jailDisk"]:
-                self._secret(host["spec"]["jailDisk"]["chap"]["secret"]["file"], secrets.token_hex(8))
+            keys[host["metadata"]["name"]] = self.new_identity(host["spec"])
         return keys
+
+    def new_identity(self, host: Mapping[str, Any]) -> str:
+        """Make the secrets that a Host's spec names. Returns the public half of its new host key."""
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        self._secret(host["hostKeySecret"]["file"], key.export_private_key().decode())
+        if "chap" in host["jailDisk"]:
+            self._secret(host["jailDisk"]["chap"]["secret"]["file"], secrets.token_hex(8))
+        return _two_words(key.export_public_key().decode())
 
     def _secret(self, name: str, value: str) -> None:
         file = self.directory / "secrets" / name
@@ -217,7 +234,7 @@ class Stage:
         file.write_text(value)
 
     def _write_settings(self) -> None:
-        via = ", ".join(f'"{name}" = "{end.host}:{end.port}"' for name, end in self.site.endpoints.items())
+        via = ", ".join(f'"{name}" = "{elsewhere}"' for name, elsewhere in self.via().items())
         self.settings.write_text(
             _SETTINGS.format(
                 repository=self.repository,

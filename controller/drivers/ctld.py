@@ -69,8 +69,7 @@ class CtldLuns(Luns):
         mine = next((one for one in luns if one.target == spec.iqn), None)
         served: dict[str, Any] | None = None
         if mine is not None:
-            size = mine.size * mine.block_size
-            served = {"backing": mine.path, "size": size, "serial": mine.serial, "online": spec.iqn in online}
+            served = {"backing": mine.path, "size": mine.size, "serial": mine.serial, "online": spec.iqn in online}
         return Seen({"size": volume_size(volume, spec.volume), "served": served, "file": file.out.strip()})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
