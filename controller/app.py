@@ -36,8 +36,10 @@ from controller.web.server import Health, application, serve
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE = 8.0
-"""Seconds that running acts get to end when the daemon is told to stop."""
+_PATIENCE = 15.0
+"""Seconds that a pass of the daemon waits for its acts before it looks after the other machines."""
+_LAST_PATIENCE = 7.0
+"""Seconds that running acts get to end when the daemon is told to stop: it must be gone within ten."""
 
 
 @dataclass
@@ -58,17 +60,17 @@ def store_path(settings: Settings) -> Path:
 
 
 @asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[App]:
-    """All parts, in the order in which they need each other."""
+async def build(settings: Settings, *, patience: float | None = None) -> AsyncIterator[App]:
+    """All parts, in the order in which they need each other. `patience`: see `Controller`."""
     with Store(store_path(settings)) as store:
         async with Fleet({}, longest_pause=min(60.0, settings.schedule.interval)) as fleet:
             # Grows over restarts and over controllers with other stores, so that the one that came last acts.
             fence = Fence(store.next_fence(int(time())), f"{socket.gethostname()[:40]}-{os.getpid()}")
             hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via)
             revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes)
-            controller = Controller(
-                store, hands, revisions, Vault(settings.secrets.directory), settings.ssh.look_timeout
-            )
+            vault = Vault(settings.secrets.directory)
+            look_timeout = settings.ssh.look_timeout
+            controller = Controller(store, hands, revisions, vault, look_timeout=look_timeout, patience=patience)
             yield App(settings, store, fleet, hands, revisions, controller, Metrics())
 
 
@@ -166,7 +168,7 @@ async def follow(settings: Settings, pid: int) -> Record:
 async def run(settings: Settings) -> None:
     """The daemon: look when something wakes it, until a signal ends it."""
     with only_one(settings):
-        async with build(settings) as app:
+        async with build(settings, patience=_PATIENCE) as app:
             wake = Wake(settings.schedule.interval, settings.schedule.jitter)
             health = Health(started=time(), stale_after=max(900.0, 5 * settings.schedule.interval))
             stop = app.controller.stop
@@ -180,6 +182,7 @@ async def run(settings: Settings) -> None:
                     tasks.create_task(_loop(app, wake, health), name="reconcile")
             finally:
                 wake.stop()
+                await app.controller.executor.finish(0.5)
 
 
 async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
@@ -222,7 +225,7 @@ async def _pass(app: App, trigger: str, stop: asyncio.Event) -> Record | None:
     try:
         await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            await asyncio.wait({task}, timeout=_PATIENCE)
+            await asyncio.wait({task}, timeout=_LAST_PATIENCE)
             task.cancel()
         record = await task
         log.info(

@@ -1,6 +1,6 @@
 """Acting: the actions of one plan, machines side by side, one action at a time on each machine.
 
-In: a plan. Out: one outcome per action, none lost, whatever happens. An outcome "done" says only that the steps ended as
+In: plans. Out: one outcome per action, none lost, whatever happens. An outcome "done" says only that the steps ended as
 their driver expected; proof is the next look. The intent is written to the store before the first step of an action and
 the result after its last, so that a crash in between is known as one.
 """
@@ -41,62 +41,98 @@ class Secrets(Protocol):
         ...
 
 
-async def execute(plan: Plan, fleet: Acts, journal: Journal, secrets: Secrets, stop: asyncio.Event) -> list[Outcome]:
-    """Perform a plan. When `stop` is set, running actions end and no further one begins."""
-    locks: dict[str, asyncio.Lock] = {}
-    tasks = [
-        asyncio.create_task(_perform(action, fleet, journal, secrets, stop, locks), name=str(action.change.ref))
-        for action in plan.actions
-    ]
-    outcomes = await asyncio.gather(*tasks)
-    return [outcome for outcome in outcomes if outcome is not None]
+class Executor:
+    """Performs plans. A pass does not wait for ever: what takes longer than `patience` goes on by itself, its machine is
+    left alone meanwhile, and its outcome comes with a later pass. So one sick machine never delays the others."""
+
+    def __init__(self, fleet: Acts, journal: Journal, secrets: Secrets, patience: float | None) -> None:
+        self._fleet = fleet
+        self._journal = journal
+        self._secrets = secrets
+        self._patience = patience
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._running: dict[asyncio.Task[Outcome | None], Action] = {}
+        self._ended: list[Outcome] = []
+
+    @property
+    def busy(self) -> Mapping[str, str]:
+        """Machine -> what is being done there still."""
+        return {action.change.resource.host: action.summary for action in self._running.values()}
+
+    async def perform(self, plan: Plan, stop: asyncio.Event) -> list[Outcome]:
+        """Begin all actions; return the outcomes of those that ended in time, and of earlier ones that ended since.
+
+        When `stop` is set, running actions go on and no further one begins.
+        """
+        begun = {
+            asyncio.create_task(self._one(action, stop), name=str(action.change.ref)): action for action in plan.actions
+        }
+        self._running |= begun
+        for task in begun:
+            task.add_done_callback(self._note)
+        if begun:
+            await asyncio.wait(begun, timeout=self._patience)
+        return self.ended()
+
+    def ended(self) -> list[Outcome]:
+        """Outcomes that nobody has taken yet."""
+        taken, self._ended = self._ended, []
+        return taken
+
+    async def finish(self, seconds: float) -> None:
+        """Let what runs end for some seconds, then give it up: the journal keeps it open, and the next look tells."""
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=seconds)
+        left = set(self._running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _note(self, task: asyncio.Task[Outcome | None]) -> None:
+        del self._running[task]
+        outcome = None if task.cancelled() else task.result()
+        if outcome is not None:
+            self._ended.append(outcome)
+
+    async def _one(self, action: Action, stop: asyncio.Event) -> Outcome | None:
+        host = action.change.resource.host
+        async with self._locks.setdefault(host, asyncio.Lock()):
+            if stop.is_set():
+                return None
+            entry = self._journal.intend(action, time())
+            outcome = await _perform(action, self._fleet, self._secrets)
+            self._journal.ended(entry, outcome, time())
+            log.info("acted", object=str(outcome.ref), result=outcome.result, summary=action.summary, **_words(outcome))
+            return outcome
 
 
-async def _perform(
-    action: Action,
-    fleet: Acts,
-    journal: Journal,
-    secrets: Secrets,
-    stop: asyncio.Event,
-    locks: dict[str, asyncio.Lock],
-) -> Outcome | None:
-    host = action.change.resource.host
-    async with locks.setdefault(host, asyncio.Lock()):
-        if stop.is_set():
-            return None
-        entry = journal.intend(action, time())
-        started = monotonic()
-        done: list[StepResult] = []
-        result: Result = "failed"
-        message, hint = "interrupted", ""
-        try:
-            await _take(action, fleet, secrets, done)
-            result, message = "done", ""
-        except Wait as error:
-            result, message = "waiting", str(error)
-        except Indeterminate as error:
-            result, message = "indeterminate", str(error)
-        except Stall as error:
-            message, hint = str(error), error.hint
-        except ControllerError as error:
-            message = str(error)
-        except Exception as error:
-            message = f"cannot finish: {type(error).__name__} in {action.change.ref}'s driver"
-            hint = "this is a fault of jailops: please report it with the log"
-            log.exception("driver failed", object=str(action.change.ref))
-        outcome = Outcome(
-            action.change.ref,
-            action.summary,
-            action.change.cause,
-            result,
-            message,
-            hint,
-            tuple(done),
-            monotonic() - started,
-        )
-        journal.ended(entry, outcome, time())
-        log.info("acted", object=str(outcome.ref), result=result, summary=action.summary, message=message or None)
-        return outcome
+def _words(outcome: Outcome) -> dict[str, str]:
+    return {"message": outcome.message} if outcome.message else {}
+
+
+async def _perform(action: Action, fleet: Acts, secrets: Secrets) -> Outcome:
+    started = monotonic()
+    done: list[StepResult] = []
+    result: Result = "failed"
+    message, hint = "", ""
+    try:
+        await _take(action, fleet, secrets, done)
+        result = "done"
+    except Wait as error:
+        result, message = "waiting", str(error)
+    except Indeterminate as error:
+        result, message = "indeterminate", str(error)
+    except Stall as error:
+        message, hint = str(error), error.hint
+    except ControllerError as error:
+        message = str(error)
+    except Exception as error:
+        message = f"cannot finish: {type(error).__name__} in the driver of {action.change.ref}"
+        hint = "this is a fault of jailops: please report it with the log"
+        log.exception("driver failed", object=str(action.change.ref))
+    seconds = monotonic() - started
+    change = action.change
+    return Outcome(change.ref, action.summary, change.cause, result, message, hint, tuple(done), seconds)
 
 
 async def _take(action: Action, fleet: Acts, secrets: Secrets, done: list[StepResult]) -> None:

@@ -15,6 +15,10 @@ from controller.errors import ControllerError, Stall
 from controller.model import Answer, Facts, Lane, Observed, Probe, Ref, Resource, Seen, Unseen
 
 
+_DISK_SECONDS = 10.0
+"""Far more than a disk needs that answers. While its SAN is away it never does, and nobody else may wait for it."""
+
+
 class Asks(Protocol):
     """The part of a fleet that looking needs."""
 
@@ -49,7 +53,10 @@ async def _ask_all(probes: set[Probe], fleet: Asks, timeout: float) -> dict[Prob
     for probe in sorted(probes, key=lambda one: (one.host, one.lane, one.script)):
         groups.setdefault((probe.host, probe.lane), []).append(probe)
     replies = await asyncio.gather(
-        *(_ask_one(host, lane, asked, fleet, timeout) for (host, lane), asked in groups.items())
+        *(
+            _ask_one(host, lane, asked, fleet, timeout if lane == "main" else min(timeout, _DISK_SECONDS))
+            for (host, lane), asked in groups.items()
+        )
     )
     return {probe: reply for group in replies for probe, reply in group}
 

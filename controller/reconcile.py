@@ -17,7 +17,7 @@ from time import monotonic, time
 from controller import said
 from controller.diff import Verdict, digest_of, judge
 from controller.drivers import DRIVERS, World, choose, resources_of
-from controller.execute import execute
+from controller.execute import Executor
 from controller.graph import Desired
 from controller.hands import Hands
 from controller.model import Facts, Held, Hold, Outcome, Plan, Record, Ref, Resource, Status
@@ -58,12 +58,26 @@ class Pass:
 class Controller:
     """Everything a pass needs, built once."""
 
-    def __init__(self, store: Store, hands: Hands, revisions: Revisions, vault: Vault, look_timeout: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hands: Hands,
+        revisions: Revisions,
+        vault: Vault,
+        *,
+        look_timeout: float,
+        patience: float | None,
+    ) -> None:
+        """`patience`: seconds that a pass waits for its acts; None: until they end."""
         self._store = store
         self._hands = hands
         self._revisions = revisions
         self._vault = vault
         self._look_timeout = look_timeout
+        self.executor = Executor(hands, store, vault, patience)
+        self._born = time()
+        self._wants: dict[Ref, str] = {}
+        """Digest of the facts that the last act of an object was to bring."""
         self.stop = asyncio.Event()
         self.last: Look | None = None
         """The last look, for metrics and pages."""
@@ -72,11 +86,12 @@ class Controller:
         """Bring the machines one pass closer to what Git says. `insist` forgets pauses after failures."""
         this = Pass(await self._revisions.wanted(), trigger, time())
         begun = monotonic()
+        this.outcomes += self._taken(self.executor.ended())
         retry = self._asked_again(insist)
         for _ in range(ROUNDS):
             self.last = look = await self.look(this.wanted.desired, retry)
             self._note(look, this)
-            plan = self.plan(look)
+            plan = self.plan(look, this.outcomes)
             if not plan.actions or self.stop.is_set():
                 break
             this.outcomes += await self._act(plan)
@@ -101,24 +116,27 @@ class Controller:
         world = replace(world, ready=judge(resources, world, digests).ready)
         return Look(resources, world, judge(resources, world, digests))
 
-    def plan(self, look: Look) -> Plan:
-        """What would be done about it now, in order. `jailops plan` prints exactly this."""
-        return make_plan(look.resources, look.verdict, look.world, refused=self._let_alone(look))
+    def plan(self, look: Look, outcomes: Sequence[Outcome] = ()) -> Plan:
+        """What would be done about it now, in order; `outcomes` are those of this pass. `jailops plan` prints this."""
+        return make_plan(look.resources, look.verdict, look.world, refused=self._let_alone(look, outcomes))
 
     async def _act(self, plan: Plan) -> list[Outcome]:
         for action in plan.actions:
             resource = action.change.resource
             self._store.claim(resource, DRIVERS[resource.ref.kind].memory(resource))
-        outcomes = await execute(plan, self._hands, self._store, self._vault, self.stop)
-        wants = {action.change.ref: digest_of(action.change.want) for action in plan.actions}
+            self._wants[resource.ref] = digest_of(action.change.want)
+        return self._taken(await self.executor.perform(plan, self.stop))
+
+    def _taken(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Outcomes as they came; what failed is given a pause."""
         for outcome in outcomes:
             if outcome.result == "failed":
-                self._trouble(outcome.ref, wants[outcome.ref], outcome.message, outcome.hint, pause=True)
+                self._trouble(outcome.ref, self._wants[outcome.ref], outcome.message, outcome.hint, pause=True)
         return outcomes
 
     def _note(self, look: Look, this: Pass) -> None:
         """Remember what is proved, and what did not come right although its acts went well."""
-        self._store.settle_unfinished(time())
+        self._store.settle_unfinished(self._born, time())
         ready = look.verdict.ready
         by_ref = {resource.ref: resource for resource in look.resources}
         known = self._store.objects()
@@ -146,16 +164,23 @@ class Controller:
         next_try = time() + min(_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE) if pause else None
         self._store.trouble(Trouble(ref, wanted, tries, next_try, message, hint, same.since if same else time()))
 
-    def _let_alone(self, look: Look) -> dict[Ref, Hold]:
-        """Objects that differ and are not touched now: pausing after a failure, not converging, or only watched."""
+    def _let_alone(self, look: Look, outcomes: Sequence[Outcome]) -> dict[Ref, Hold]:
+        """Objects that differ and are not touched now: their machine is busy, they are pausing after a failure, are not
+        converging, or only watched; and in one pass nothing is tried again whose end was not seen."""
         held: dict[Ref, Hold] = {}
+        unseen = {one.ref: one.message for one in outcomes if one.result in ("indeterminate", "waiting")}
         troubles = self._store.troubles()
         for change in look.verdict.changes:
             mode = {str(kind): mode for kind, mode in look.world.desired.site.drift.items()}.get(
                 change.ref.kind, "enforce"
             )
             trouble = troubles.get(change.ref)
-            if change.cause == "drift" and mode != "enforce":
+            host = change.resource.host
+            if host in self.executor.busy:
+                held[change.ref] = Hold(change.ref, "busy", f"waits on {host}: {self.executor.busy[host]}")
+            elif change.ref in unseen:
+                held[change.ref] = Hold(change.ref, "waiting", unseen[change.ref])
+            elif change.cause == "drift" and mode != "enforce":
                 held[change.ref] = Hold(change.ref, "watched", f"drift is only reported for this kind ({mode})")
             elif trouble and change.ref not in look.world.retry and trouble.wanted == digest_of(change.want):
                 why: Held = "not-converging" if trouble.next_try is None else "failed"

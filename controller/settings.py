@@ -46,7 +46,7 @@ class Ssh(_Section):
     via: Mapping[str, str] = Field(
         default_factory=dict, description='Reach a machine elsewhere: name = "address:port" (tunnels, tests).'
     )
-    look_timeout: float = Field(30.0, gt=0, description="Seconds that one look at a machine may take.")
+    look_timeout: float = Field(15.0, gt=0, description="Seconds that one look at a machine may take.")
 
 
 class Secrets(_Section):

@@ -176,13 +176,13 @@ class Store:
         rows = self._db.execute("SELECT kind, name, summary FROM journal WHERE ended_at IS NULL").fetchall()
         return [(Ref(kind, name), summary) for kind, name, summary in rows]
 
-    def settle_unfinished(self, now: float) -> None:
-        """After a look: the world has been seen, so the open entries tell nothing more."""
+    def settle_unfinished(self, before: float, now: float) -> None:
+        """After a look: the world has been seen, so entries left open by a crash before `before` tell nothing more."""
         with self._writing() as db:
             db.execute(
                 "UPDATE journal SET ended_at = ?, result = 'indeterminate', message = 'the controller was stopped' "
-                "WHERE ended_at IS NULL",
-                (now,),
+                "WHERE ended_at IS NULL AND intended_at < ?",
+                (now, before),
             )
 
     # -- passes and statuses --------------------------------------------------------------------------------------

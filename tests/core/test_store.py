@@ -52,7 +52,9 @@ def test_the_journal_knows_what_was_begun_and_not_ended(path: Path) -> None:
         store.ended(first, Outcome(REF, "create", "new", "done"), 3.0)
     with Store(path) as store:
         assert store.unfinished() == [(REF, "create jail web")]
-        store.settle_unfinished(4.0)
+        store.settle_unfinished(1.5, 4.0)
+        assert store.unfinished() != []
+        store.settle_unfinished(3.0, 4.0)
         assert store.unfinished() == []
 
 

@@ -24,8 +24,6 @@ def _report(scene: Scene) -> Iterator[str]:
         yield "nothing remains to be done for it"
         return
     observed = scene.world.observed
-    if scene.ref in observed.unknown:
-        yield f"unknown: {observed.unknown[scene.ref]}"
     if scene.ref in observed.seen:
         yield "have"
         yield from _facts(observed.seen[scene.ref].facts)

@@ -125,32 +125,26 @@ class Stage:
             self.unknown[ref] = str(error)
 
     def answer(self, block: Sequence[str], resource: Resource | None) -> Answer | Unseen:
-        status, _, source = block[0].partition(" ")
+        status, _, rest = block[0].partition(" ")
         if status == "unseen":
-            return Unseen(source)
-        rest = list(block[1:])
-        base = _recorded(source.removeprefix("< ")) if source.startswith("< ") else None
-        while base and rest and rest[0].startswith("s "):
-            old, _, new = rest.pop(0)[2:].partition(" => ")
-            assert old.encode() in base.stdout, f"{source} does not hold {old!r}"
-            base = replace(base, stdout=base.stdout.replace(old.encode(), new.encode()))
-        if source == "files":
-            return Answer(int(status), self.files(rest, resource), b"")
-        out = "".join(f"{self.filled(line, resource)}\n" for line in rest if not line.startswith("! "))
-        err = "".join(f"{line[2:]}\n" for line in rest if line.startswith("! "))
-        return Answer(
-            int(status), (base.stdout if base else b"") + out.encode(), (base.stderr if base else b"") + err.encode()
-        )
-
-    def files(self, lines: Sequence[str], resource: Resource | None) -> bytes:
-        """What `looks.files_below` prints, from ``@ path`` and the lines of each file."""
-        found: list[tuple[str, str]] = []
-        for line in lines:
-            if line.startswith("@ "):
-                found.append((line[2:], ""))
-            else:
-                found[-1] = (found[-1][0], f"{found[-1][1]}{self.filled(line, resource)}\n")
-        return b"".join(f"{name}\0{len(text.encode())}\0{text}".encode() for name, text in found)
+            return Unseen(rest)
+        whole, out, err, name = b"", b"", b"", ""
+        for line in [*([rest] if rest else []), *block[1:]]:
+            match line[:2]:
+                case "< ":
+                    recorded = _recorded(line[2:])
+                    out, err = out + recorded.stdout, err + recorded.stderr
+                case "s ":
+                    old, _, new = line[2:].partition(" => ")
+                    assert old.encode() in out, f"nothing to replace: {old!r}"
+                    out = out.replace(old.encode(), self.filled(new, resource).encode())
+                case "! ":
+                    err += f"{line[2:]}\n".encode()
+                case "@ ":
+                    whole, out, name = whole + _listed(name, out), b"", line[2:]
+                case _:
+                    out += f"{self.filled(line, resource)}\n".encode()
+        return Answer(int(status), whole + _listed(name, out), err)
 
     def filled(self, line: str, resource: Resource | None) -> str:
         """``{generation}`` is the image's wanted one; ``{want:FACT}`` what the object's own driver wants there."""
@@ -210,6 +204,11 @@ def _answers(folder: Path, stage: Stage, resource: Resource | None) -> dict[str,
     return found
 
 
+def _listed(name: str, data: bytes) -> bytes:
+    """As `looks.files_below` prints a file; without a name it is plain text."""
+    return f"{name}\0{len(data)}\0".encode() + data if name else data
+
+
 @cache
 def _recorded(source: str) -> Answer:
     """A file of tests/cases as it is, or one answer of a transcript: ``transcripts/….json NUMBER``."""
@@ -229,4 +228,4 @@ def masked(text: str, desired: Desired) -> str:
     """What changes with every edit of an example or a recipe is no part of an expectation."""
     for image in desired.images:
         text = text.replace(inputs(desired, image).generation, "{generation}")
-    return re.sub(r"\b[0-9a-f]{64}\b", "{sha256}", text)
+    return re.sub(r"\b(?!0{64})[0-9a-f]{64}\b", "{sha256}", text)

@@ -32,5 +32,5 @@ def test_every_driver_has_a_case_for_each_answer() -> None:
     assert texts.keys() == DRIVERS.keys()
     for kind, found in texts.items():
         assert any("nothing differs: Ready" in text for text in found), kind
-        assert any(text.startswith("unknown: cannot") for text in found), kind
+        assert any(text.startswith("held (unknown): cannot") for text in found), kind
         assert kind == "node" or any("  done\n" in text for text in found), kind

@@ -181,8 +181,8 @@ async def test_five_seconds_pass_before_anyone_says_disconnected(jailed: Node) -
 @pytest.mark.parametrize(
     ("rules", "state"),
     [
-        ({"initiators": ["iqn.1994-09.org.freebsd:other"]}, "Authorization failure"),
-        ({"addresses": ["198.51.100.99"]}, "Authorization failure"),
+        ({"initiators": ["iqn.1994-09.org.freebsd:other"], "addresses": ["127.0.0.1"]}, "Authorization failure"),
+        ({"addresses": ["198.51.100.99"], "initiators": []}, "Authorization failure"),
         ({"name": "iqn.2026-11.example:other"}, "Not found"),
     ],
 )

@@ -95,7 +95,7 @@ async def test_the_main_lane_opens_beside_eight_hanging_shells(real: Fleet) -> N
     await real.ask("node1", "main", ["true"], 5)
     for _ in range(ABANDONED_MOST):
         with pytest.raises(Indeterminate):
-            await real.ask("node1", "disk", ["sleep 600"], 0.2)
+            await real.ask("node1", "disk", ["sleep 600"], 1)
     (answer,) = await real.ask("node1", "main", ["echo here"], 5)
     assert answer.stdout == b"here\n"
 

@@ -1,0 +1,122 @@
+"""The SAN goes away and comes back; a node loses its memory, with and without a controller. One stage for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.play import FIRST, NODES, RUNNING, SECOND, Play, played
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LONGEST_LOOK = 13.0
+"""Seconds: ten for a disk that never answers, and what two busy cores add. jailops.toml's own deadline is 30."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def play(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play]:
+    async with played(tmp_path_factory.mktemp("away") / "stage") as play:
+        await play.converged()
+        yield play
+
+
+async def test_the_san_away_and_back(play: Play) -> None:
+    before, act, begun = play.everywhere(), play.last_act(), time.time()
+    play.stage.site.san_away()
+    await play.until("both sessions are down", lambda: all(play.state(f"session/{one}") == "Waiting" for one in NODES))
+    one = play.statuses()
+    assert one[f"session/{FIRST}"]["message"] == (
+        f"the SAN does not answer: the iSCSI session of {FIRST} is 'Disconnected'; its disk is left alone"
+    )
+    disk = "cannot look at the jail disk of jailbox2: the iSCSI session is not connected (exit 75)"
+    for name in ("base/jailbox2", "jail/jailbox2/db", "jail/jailbox2/web", "jail/jailbox2/build.example.org"):
+        assert (one[name]["state"], one[name]["message"]) == ("Unknown", disk)
+    assert one["lun/jailbox2"]["state"] == "Unknown"
+    assert one["lun/jailbox2"]["message"] == "cannot ask tgtd on san: tgtd does not answer (exit 124)"
+    assert [one[f"{kind}/{node}"]["state"] for kind in ("addresses", "node") for node in NODES] == ["Ready"] * 4
+    assert one["image/freebsd13"]["state"] == one["dhcp/boot-server"]["state"] == "Ready"
+
+    # Others are watched and repaired meanwhile.
+    await play.on(SECOND, "ifconfig em0 inet 198.51.100.72 -alias")
+    took = await play.until("jailbox2 has its address back", lambda: "198.51.100.72" in str(addresses(play, SECOND)))
+    assert took < LONGEST_LOOK
+    served = play.look("boot-server")["dhcp"]
+    await play.on("boot-server", "echo '# by hand' >> /etc/dhcp/jailops.conf")
+    took = await play.until("DHCP's file is ours again", lambda: "by hand" not in dhcp_file(play))
+    assert took < LONGEST_LOOK
+    assert play.look("boot-server")["dhcp"] == served
+    for _ in range(3):
+        await play.next_pass()
+
+    while_away = [one for one in play.passes(50) if one.started > begun]
+    assert max(one.seconds for one in while_away) < LONGEST_LOOK
+    assert {one.result for one in while_away} == {"held"}
+    assert [one for one in play.acts(act) if "198.51.100.72" not in one and "DHCP" not in one] == []
+    play.stage.site.san_back()
+    await play.converged(30)
+    assert play.everywhere() == before  # the jails that ran on: nothing was restarted
+
+
+async def test_a_node_that_boots_while_the_controller_is_off(play: Play) -> None:
+    before = play.look(FIRST)
+    await play.stop()
+    outcome = await play.stage.site.reboot(FIRST)
+    assert outcome is not None
+    assert outcome.state == "up", play.stage.site.console(FIRST)
+    came_up(play, before)
+    mark, act, last = await play.stage.site.mark(), play.last_act(), play.passes()[0].id
+    await play.start()
+    await play.until("a pass", lambda: play.passes()[0].id > last)
+    first = play.passes(play.passes()[0].id - last)[-1]
+    assert first.said == "converged: nothing to do"
+    assert play.acts(act) == []
+    assert await play.stage.site.writes(mark) == {}
+
+
+async def test_a_node_that_boots_while_the_controller_watches(play: Play) -> None:
+    before, act, other = play.look(FIRST), play.last_act(), play.jails(SECOND)
+    begun = time.time()
+    outcome = await play.stage.site.reboot(FIRST)
+    assert outcome is not None
+    assert outcome.state == "up", play.stage.site.console(FIRST)
+    await play.converged()
+    came_up(play, before)
+    assert play.jails(SECOND) == other
+    assert [one for one in play.acts(act) if "create" in one or "make " in one or "install" in one] == []
+    assert max(one.seconds for one in play.passes(50) if one.started > begun) < LONGEST_LOOK
+
+
+async def test_a_node_whose_files_were_lost_by_hand(play: Play) -> None:
+    """Less than a reboot: somebody empties what a memory disk holds."""
+    before, act = play.everywhere(), play.last_act()
+    await play.on(FIRST, "rm -f /etc/iscsi.conf")
+    await play.until("the file is back", lambda: play.acts(act) == [f"write /etc/iscsi.conf on {FIRST}"])
+    await play.converged()
+    assert await play.on(FIRST, "ls -l /etc/iscsi.conf | cut -c 1-10") == "-rw-------\n"
+    assert play.everywhere() == before
+
+
+def came_up(play: Play, before: dict[str, Any]) -> None:
+    """Disk attached and mounted, jails running, addresses set, and the same host to the world; anew since `before`."""
+    now = play.look(FIRST)
+    assert now["boottime"] > before["boottime"]
+    assert now["jails"].keys() == RUNNING[FIRST]
+    assert {at: now["mounts"].get(at) for at in ("/", "/iscsi")} == {
+        at: before["mounts"].get(at) for at in ("/", "/iscsi")
+    }
+    assert [one["connected"] for one in now["sessions"]] == [True]
+    assert now["addresses"] == before["addresses"]
+    assert now["host_keys"] == before["host_keys"]
+    assert now["generation"] == before["generation"]
+
+
+def addresses(play: Play, node: str) -> Any:
+    return play.look(node)["addresses"]
+
+
+def dhcp_file(play: Play) -> str:
+    return play.stage.site.computers["boot-server"].machine.path("/etc/dhcp/jailops.conf").read_text()

@@ -1,0 +1,15 @@
+"""What every scenario prints when one of its tests fails: how all objects stand, and what the controller said last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.loop.stage import RealStage
+
+
+@pytest.fixture(autouse=True)
+def _explained(stage: RealStage) -> Iterator[None]:
+    yield
+    print(stage.report())
