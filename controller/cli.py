@@ -6,6 +6,7 @@ Exit status: 0 done, clean or converged; 1 problems or failures; 2 wrong usage; 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
@@ -161,6 +162,14 @@ def approve(
     _request(_load(config), "approve", revision)
 
 
+@cli.command(epilog="Example: ssh jailops@controller.example.org jailops wake")
+def wake(config: Config = _CONFIG) -> None:
+    """Have the running controller look now, as SIGHUP does: for hooks. Exit status 1: none runs here."""
+    loaded = _load(config)
+    if not app.wake(loaded):
+        _fail(f"cannot wake the controller: none of ours works with {loaded.store.directory}", 1)
+
+
 @cli.command(epilog="Example: jailops schema schemas/")
 def schema(
     directory: Annotated[
@@ -234,6 +243,8 @@ async def _apply(loaded: settings.Settings, *, wait: bool) -> Record:
     pid = app.holder(loaded)
     if pid is not None:
         return await _until_quiet(loaded, lambda: app.follow(loaded, pid), wait=wait)
+    # A wake-up meant for the daemon must not end this: it looks anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with app.only_one(loaded):
         async with app.build(loaded) as built:
             return await _until_quiet(loaded, lambda: app.once(built, "apply", insist=True), wait=wait)

@@ -14,7 +14,6 @@ from controller.drivers import DRIVERS
 from controller.errors import ControllerError, Stall
 from controller.model import Answer, Facts, Lane, Observed, Probe, Ref, Resource, Seen, Unseen
 
-
 _DISK_SECONDS = 10.0
 """Far more than a disk needs that answers. While its SAN is away it never does, and nobody else may wait for it."""
 

@@ -123,7 +123,8 @@ class Revisions:
         before = self._store.get("revision")
         self._store.put("revision", wanted.revision)
         told = f"{wanted.revision} {wanted.candidate} {record.result} {' '.join(record.refused)}"
-        news = bool(record.outcomes) or told != self._store.get("told") or before != wanted.revision
+        acted = any(one.result != "waiting" for one in record.outcomes)
+        news = acted or told != self._store.get("told") or before != wanted.revision
         if not self._notes or not news:
             return
         self._store.put("told", told)
@@ -166,7 +167,7 @@ class Revisions:
             kept.subject,
             kept.committed_at,
             kept.desired,
-            reasons,
+            _with_hint(reasons, hint),
             hint,
             candidate,
             self.git_error,
@@ -221,6 +222,11 @@ class Revisions:
 def _wanted(judged: Judged) -> Wanted:
     one = judged.snapshot
     return Wanted(one.revision, one.author, one.subject, one.committed_at, resolve(judged.objects))
+
+
+def _with_hint(reasons: tuple[str, ...], hint: str) -> tuple[str, ...]:
+    """What a person can do stands behind the last reason: records, notes and `status` show nothing else."""
+    return (*reasons[:-1], f"{reasons[-1]} (what you can do: {hint})") if reasons and hint else reasons
 
 
 def _key(path: str, blob_id: str) -> str:

@@ -5,11 +5,12 @@ Pure. A record holds no facts of machines beyond what messages say, and never a 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from controller.diff import Verdict, held_status
-from controller.model import Outcome, PassResult, Plan, Record, State, Status
+from controller.model import Hold, Outcome, PassResult, Plan, Record, State, Status
 from controller.revision import Wanted
 
 
@@ -90,6 +91,23 @@ def note(record: Record) -> str:
             status = "end not seen" if step.status is None else f"exit {step.status}"
             lines.append(f"    - {step.label} on {step.host}: {status}, {step.seconds:.1f} s")
     lines += [f"  refused       {message}" for message in record.refused]
-    lines += [f"  held          {hold.ref}: {hold.message}" for hold in record.held if hold.why != "busy"]
-    lines += [f"  under way     {hold.ref}: {hold.message}" for hold in record.held if hold.why == "busy"]
+    lines += [f"  {why:<13} {names}: {message}" for why, names, message, _ in grouped(record.held)]
     return "\n".join(lines)
+
+
+def grouped(held: Iterable[Hold]) -> list[tuple[str, str, str, str]]:
+    """Why, names, message, hint: objects that are held for one reason are told once, a silent host above all."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for hold in held:
+        message = _NEXT_TRY.sub("", hold.message)
+        why = "under way" if hold.why == "busy" else hold.why
+        groups.setdefault((why, message, hold.hint), []).append(str(hold.ref))
+    return [(why, _few(names), message, hint) for (why, message, hint), names in groups.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+_NEXT_TRY = re.compile(r" \(next try in \d+ s\)$")

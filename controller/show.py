@@ -17,6 +17,7 @@ from rich.text import Text
 from controller.manifests import Blob, Problem, check, load, wanted
 from controller.model import Action, Plan, Record
 from controller.reconcile import Look
+from controller.said import grouped
 from controller.store import Store
 
 _COLOURS = {
@@ -55,11 +56,11 @@ def plan(console: Console, look: Look, planned: Plan) -> None:
         _action(console, action, "+")
     for action in planned.later:
         _action(console, action, "then")
-    for hold in planned.held:
-        console.print(f"[yellow]-[/] {hold.ref}: [yellow]{hold.why}[/]", end=" ")
-        console.print(hold.message, markup=False)
-        if hold.hint:
-            console.print(f"    what you can do: {hold.hint}", markup=False)
+    for why, names, message, hint in grouped(planned.held):
+        console.print(f"[yellow]-[/] {names}: [yellow]{why}[/]", end=" ")
+        console.print(message, markup=False)
+        if hint:
+            console.print(f"    what you can do: {hint}", markup=False)
     console.print(
         f"{len(planned.actions)} now, {len(planned.later)} after those, {len(planned.held)} held, {ready} ready"
     )
@@ -109,9 +110,9 @@ def record(console: Console, made: Record) -> None:
     for message in made.refused:
         console.print("[red]refused[/]", end=" ")
         console.print(message, markup=False)
-    for hold in made.held:
-        console.print(f"[yellow]{hold.why:<7}[/] {hold.ref}:", end=" ")
-        console.print(hold.message, markup=False)
+    for why, names, message, _ in grouped(made.held):
+        console.print(f"[yellow]{why:<7}[/] {names}:", end=" ")
+        console.print(message, markup=False)
     console.print(made.said, markup=False)
 
 

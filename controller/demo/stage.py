@@ -52,6 +52,15 @@ progress = 0.3
 listen = "{listen}"
 """
 
+_HOOK = """\
+#!/bin/sh
+# Wake the controller for branches; its own notes come through here too.
+while read -r old new ref; do
+  case $ref in refs/heads/*) read -r pid < "{lock}" && kill -HUP "$pid";; esac
+done
+exit 0
+"""
+
 _GIT = ("-c", "user.name=Demo", "-c", "user.email=demo@example.org", "-c", "init.defaultBranch=main")
 
 
@@ -185,7 +194,7 @@ class Stage:
         self.work.mkdir(parents=True)
         hook = self.repository / "hooks" / "post-receive"
         await self.git("init", "-q", "--bare", str(self.repository))
-        hook.write_text(f'#!/bin/sh\nread -r pid < "{self.directory}/store/lock" && kill -HUP "$pid"\nexit 0\n')
+        hook.write_text(_HOOK.format(lock=self.directory / "store" / "lock"))
         hook.chmod(0o755)
         await self.git("init", "-q")
         await self.git("remote", "add", "origin", str(self.repository))

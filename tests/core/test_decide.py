@@ -37,7 +37,7 @@ class Things(Base):
 
 @pytest.fixture(autouse=True)
 def _things(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(drivers.DRIVERS, "thing", Things())  # type: ignore[arg-type]
+    monkeypatch.setitem(drivers.DRIVERS, "thing", Things())
 
 
 def thing(name: str, spec: Any, *needs: str, retired: bool = False) -> Resource:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -109,20 +110,28 @@ class Stage:
         return driver.retired(ref, memory, self.desired)
 
     def look(self, section: Section) -> None:
+        """Read twice: what an object is wanted to be may depend on how it looks."""
         ref = Ref(*section.title.split("/", 1))
         resource = self.resource(ref)
         if resource is None:
             return
-        probes = DRIVERS[ref.kind].probes(resource)
-        assert len(probes) == len(section.blocks), f"{ref} asks {len(probes)} questions"
-        answers = [self.answer(block, resource) for block in section.blocks]
-        applied = self.world(ref).applied.get(ref)
+        with suppress(ControllerError, ValueError):
+            self.seen[ref] = self.read(section, resource, None)
         try:
-            self.seen[ref] = DRIVERS[ref.kind].read(resource, answers, applied)
+            self.seen[ref] = self.read(section, resource, resource)
         except Stall as error:
             self.stalled[ref] = (str(error), error.hint)
         except ControllerError as error:
             self.unknown[ref] = str(error)
+        if ref in self.stalled or ref in self.unknown:
+            self.seen.pop(ref, None)
+
+    def read(self, section: Section, resource: Resource, known: Resource | None) -> Seen:
+        driver = DRIVERS[resource.ref.kind]
+        asked = len(driver.probes(resource))
+        assert asked == len(section.blocks), f"{resource.ref} asks {asked} questions"
+        answers = [self.answer(block, known) for block in section.blocks]
+        return driver.read(resource, answers, self.world(resource.ref).applied.get(resource.ref))
 
     def answer(self, block: Sequence[str], resource: Resource | None) -> Answer | Unseen:
         status, _, rest = block[0].partition(" ")
@@ -152,9 +161,11 @@ class Stage:
         def value(found: re.Match[str]) -> str:
             if found[1] == "generation":
                 return inputs(self.desired, IMAGE).generation
-            assert resource is not None
-            want = DRIVERS[resource.ref.kind].want(resource, self.world(resource.ref)) or {}
-            return str(want[found[1].removeprefix("want:")]).removesuffix("\n")
+            try:
+                want = DRIVERS[resource.ref.kind].want(resource, self.world(resource.ref)) if resource else None
+            except ControllerError:
+                want = None
+            return str(want[found[1].removeprefix("want:")]).removesuffix("\n") if want else found[0]
 
         return _PLACEHOLDER.sub(value, line)
 

@@ -63,6 +63,11 @@ def jails(stage: RealStage, host: str) -> dict[str, list[str]]:
     return {name: list(jail["ip4"]) for name, jail in stage.site.look(host)["jails"].items()}
 
 
+def aliases(stage: RealStage, host: str) -> list[str]:
+    """The addresses that a node's interface carries beside its own."""
+    return [alias["address"] for alias in stage.site.look(host)["addresses"]]
+
+
 def told(stage: RealStage, name: str) -> str:
     """What the controller says about an object: its state, the message, and the hint on the last line."""
     status = stage.statuses()[name]

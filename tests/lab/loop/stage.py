@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
+import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,12 @@ class RealStage(Stage):
         """What the controller remembers of its last passes, the newest first."""
         if not app.store_path(self.loaded).exists():
             return []
-        with self.store() as store:
+        with self.store() as store, suppress(sqlite3.OperationalError):  # It makes its tables when it starts.
             return store.passes(limit)
+        return []
 
     @contextmanager
-    def store(self) -> Any:
+    def store(self) -> Iterator[Store]:
         with Store(app.store_path(self.loaded), read_only=True) as store:
             yield store
 
@@ -108,8 +109,8 @@ class RealStage(Stage):
             answer = true()
             if answer if isinstance(answer, bool) else await answer:
                 return
-            assert self.controller_runs, f"{what}: the controller ended\n{self.report()}"
-            assert time.monotonic() < deadline, f"{what}: not within {within:g} s\n{self.report()}"
+            assert self.controller_runs, f"{what}: the controller ended"
+            assert time.monotonic() < deadline, f"{what}: not within {within:g} s"
             await asyncio.sleep(0.05)
 
     async def converged(self, revision: str, within: float = SOON) -> None:
@@ -153,5 +154,8 @@ async def staged(
         async with RealStage(directory / "stage", net, dhcp=dhcp, example=example, spare=spare) as stage:
             for node in spare:
                 await stage.site.power_off(node.name)
-            yield stage
-            await stage.stop_controller(signal.SIGTERM)
+            try:
+                yield stage
+            except AssertionError:
+                print(stage.report())
+                raise

@@ -27,6 +27,7 @@ from tests.lab.loop.proofs import (
     SECOND,
     SHARE,
     THIRD,
+    aliases,
     case,
     generation,
     jails,
@@ -130,7 +131,7 @@ async def test_iscsi_lets_in_the_node_and_nobody_else(stage: RealStage) -> None:
 async def test_the_jails_run_on_both_nodes(stage: RealStage) -> None:
     assert jails(stage, FIRST) == {"example": ["198.51.100.61"]}
     assert jails(stage, SECOND) == {"db": ["198.51.100.72"], "web": ["198.51.100.71"]}
-    assert {"198.51.100.71", "198.51.100.72"} <= set(stage.site.look(SECOND)["addresses"])
+    assert {"198.51.100.71", "198.51.100.72"} <= set(aliases(stage, SECOND))
 
 
 # -- silence ----------------------------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ async def test_a_jail_that_leaves_git_is_retired_and_keeps_its_data(stage: RealS
     await stage.converged(await stage.push("No web any more"))
 
     assert jails(stage, SECOND) == {"db": ["198.51.100.72"]}
-    assert "198.51.100.71" not in stage.site.look(SECOND)["addresses"]
+    assert "198.51.100.71" not in aliases(stage, SECOND)
     known = await client(node.must, "ls /iscsi/jails/etc/ezjail; cat /iscsi/jails/web/data/file")
     assert known.split() == ["build_example_org.norun", "db", "web.norun", "precious"]
     assert stage.statuses()["jail/jailbox2/web"]["state"] == "Retired"
@@ -181,7 +182,7 @@ async def test_a_host_that_comes_to_git_boots_when_it_is_switched_on(stage: Real
 
     revision = await stage.push("A third host")
     await stage.until("DHCP knows it", lambda: served(stage, THIRD), within=60)
-    assert "cannot reach jailbox3" in stage.statuses()[f"node/{THIRD}"]["message"]
+    assert told(stage, f"node/{THIRD}").startswith("Unknown: cannot connect to jailbox3 (198.51.100.52:22)")
     await stage.site.power_on(THIRD)
     await stage.converged(revision, within=60)
 
