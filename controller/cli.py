@@ -51,7 +51,7 @@ EXIT = {"converged": 0, "progressing": 3, "held": 3, "failed": 1, "refused": 1}
 @cli.command(epilog="Example: jailops run --config /usr/local/etc/jailops/jailops.toml")
 def run(config: Config = _CONFIG) -> None:
     """Run the controller until it is told to stop. SIGHUP makes it look at once; SIGTERM stops it within ten seconds."""
-    loaded = _load(config)
+    loaded = _load(config, talks=True)
     _finish(lambda: app.run(loaded))
 
 
@@ -284,12 +284,13 @@ def _request(loaded: settings.Settings, verb: str, argument: str) -> None:
     )
 
 
-def _load(path: Path) -> settings.Settings:
+def _load(path: Path, *, talks: bool = False) -> settings.Settings:
+    """The settings. Only the daemon logs what it does; a command prints its result, and logs what is wrong."""
     try:
         loaded = settings.load(path)
     except Stall as error:
         _fail(_told(error), 2)
-    configure(loaded.log.format, loaded.log.level)
+    configure(loaded.log.format, loaded.log.level if talks else "warning")
     return loaded
 
 

@@ -130,6 +130,14 @@ class Revisions:
         self._store.put("told", told)
         await self._write_note(wanted.candidate or wanted.revision, note(record))
 
+    async def _tell_once(self, candidate: str, reasons: Sequence[str]) -> None:
+        """Put the refusal of a very first revision on its commit, where there is no pass to record yet."""
+        if self._notes and candidate and self._store.get("told") != f"first {candidate}":
+            self._store.put("told", f"first {candidate}")
+            await self._write_note(
+                candidate, "\n".join(["refused: nothing is applied yet", *(f"  {one}" for one in reasons)])
+            )
+
     async def _write_note(self, revision: str, text: str) -> None:
         try:
             push = await self._source.write_note(revision, text)
@@ -144,18 +152,25 @@ class Revisions:
         try:
             head = await self._source.fetch()
         except ControllerError as error:
-            self.git_error = str(error)
+            self._note_git(str(error))
             log.warning("git", problem=str(error))
             return None
-        self.git_error = ""
+        self._note_git("")
         self.fetched_at = time()
         return head.revision
+
+    def _note_git(self, error: str) -> None:
+        """Kept for `jailops status`, which reads the store alone."""
+        self.git_error = error
+        if error != self._store.get("git_error"):
+            self._store.put("git_error", error)
 
     async def _in_force(
         self, last: str | None, refused: str | Sequence[str] = (), hint: str = "", candidate: str = ""
     ) -> Wanted:
         reasons = (refused,) if isinstance(refused, str) else tuple(refused)
         if last is None:
+            await self._tell_once(candidate, reasons)
             raise Stall(
                 "cannot begin: no revision is good enough to apply: " + ("; ".join(reasons) or self.git_error),
                 hint=hint or "jailops check says what is wrong with the manifests",

@@ -117,7 +117,7 @@ def record(console: Console, made: Record) -> None:
 
 
 def status(console: Console, store: Store, now: float) -> None:
-    """A table of all objects, a bar for what is under way, and the last pass."""
+    """A table of all objects, a bar for what is under way, the last pass, and Git when it cannot be asked."""
     for line in status_lines(store, now):
         console.print(line)
 
@@ -157,7 +157,8 @@ def status_lines(store: Store, now: float) -> list[RenderableType]:
         for one in store.passes(1)
         if one.record["unmanaged"]
     ] + [Text(f"last pass {_ago(now - one.started)} ago, {one.revision[:12]}: {one.said}") for one in store.passes(1)]
-    return [table, *last]
+    git = store.get("git_error")
+    return [table, *last, *([Text(f"Git cannot be asked: {git}")] if git else [])]
 
 
 def status_data(store: Store) -> list[dict[str, Any]]:

@@ -21,7 +21,21 @@ from controller.encode.job import TAIL_MOST, Job, job_forget_script, job_look_sc
 from controller.encode.sh import sh
 from controller.errors import Retry, Stall
 from controller.graph import Desired
-from controller.model import Answer, Change, Facts, Observed, Probe, Progress, Ref, Resource, Run, Seen, Steps, Unseen
+from controller.model import (
+    Answer,
+    Change,
+    Facts,
+    Observed,
+    Probe,
+    Progress,
+    Ref,
+    Resource,
+    Run,
+    Script,
+    Seen,
+    Steps,
+    Unseen,
+)
 
 
 @dataclass(frozen=True)
@@ -57,16 +71,6 @@ class Images(Base):
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         spec: ImageJob = resource.spec
-        listing = sh(
-            """test -d {root} || exit 75
-cd {directory} 2>/dev/null || exit 44
-for m in */.jailops/manifest.json; do
-  test -f "$m" && printf '%s\\t' "${{m%%/*}}" && cat "$m"
-done
-:""",
-            root=spec.directory.rpartition("/images/")[0],
-            directory=spec.directory,
-        )
         markers = sh(
             """test -f {log} || exit 44
 echo "$(($(wc -l < {log})))"
@@ -74,7 +78,7 @@ grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
             log=f"{spec.work}/jobs/{spec.job}/log",
         )
         return (
-            Probe(spec.san, listing),
+            Probe(spec.san, _listing(spec)),
             Probe(resource.host, job_look_script(f"{spec.work}/jobs", spec.job, -TAIL_MOST)),
             Probe(resource.host, markers),
         )
@@ -98,12 +102,11 @@ grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         seen = world.seen(resource.ref)
-        job: Mapping[str, Any] = (seen.detail.get("job") or {}) if seen else {}
-        if job.get("state") == "done" and resource.ref not in world.retry and not _is_complete(resource, seen):
+        if seen and _has_failed(seen) and resource.ref not in world.retry:
             raise Stall(
-                f"cannot build {resource.spec.image}: {job['error']}",
-                hint=f"the log is {resource.spec.work}/jobs/{resource.spec.job}/log on {resource.host}; mend the cause and "
-                f"push, or try the same inputs again with: jailops retry {resource.ref}",
+                f"cannot build {resource.spec.image}: {seen.detail['job']['error']}",
+                hint=f"the log is {resource.spec.work}/jobs/{resource.spec.job}/log on {resource.host}; mend the cause "
+                f"and push, or try the same inputs again with: jailops retry {resource.ref}",
             )
         return {"generation": resource.spec.generation}
 
@@ -114,6 +117,10 @@ grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
 
     def steps(self, change: Change, world: World) -> Steps:
         spec: ImageJob = change.resource.spec
+        # The build VM and the SAN were asked at the same time: a build may have ended between their answers.
+        answer = yield Run("look once more", _listing(spec), host=spec.san, writes=False)
+        if spec.generation in _generations(answer):
+            return
         place = build_place(world.desired, spec.image)
         state = change.detail.get("job", {}).get("state")
         if state in ("done", "lost"):
@@ -163,8 +170,28 @@ def _generations(listing: Answer | Unseen) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _is_complete(resource: Resource, seen: Seen | None) -> bool:
-    return bool(seen) and resource.spec.generation in (seen.detail["generations"] if seen else {})
+def _listing(spec: ImageJob) -> Script:
+    """One line ``generation TAB manifest`` per complete generation."""
+    return sh(
+        """test -d {root} || exit 75
+cd {directory} 2>/dev/null || exit 44
+for m in */.jailops/manifest.json; do
+  test -f "$m" && printf '%s\\t' "${{m%%/*}}" && cat "$m"
+done
+:""",
+        root=spec.directory.rpartition("/images/")[0],
+        directory=spec.directory,
+    )
+
+
+def _is_complete(seen: Seen) -> bool:
+    return seen.detail["wanted"] in seen.detail["generations"]
+
+
+def _has_failed(seen: Seen) -> bool:
+    """A job that ended well may only just have ended, between the answers of the two machines."""
+    job: Mapping[str, Any] = seen.detail.get("job") or {}
+    return job.get("state") == "done" and job.get("exit") != 0 and not _is_complete(seen)
 
 
 def _newest(generations: Mapping[str, Mapping[str, Any]]) -> str:
@@ -231,8 +258,8 @@ def ended_builds(observed: Observed) -> Iterator[EndedBuild]:
     """Every image whose wanted generation's job has ended."""
     for ref, seen in observed.seen.items():
         job = seen.detail.get("job") or {}
-        if ref.kind == Images.kind and job.get("state") == "done":
-            good = seen.detail["wanted"] in seen.detail["generations"]
+        if ref.kind == Images.kind and job.get("state") == "done" and (_is_complete(seen) or _has_failed(seen)):
+            good = _is_complete(seen)
             yield EndedBuild(
                 ref.name,
                 seen.detail["wanted"],

@@ -14,6 +14,7 @@ from typing import Any
 
 from controller.drivers.generations import Inputs
 from controller.encode import rcconf, srcconf
+from controller.encode.job import LOCKED
 from controller.encode.sh import lines, put_file, raw, secret, sh
 from controller.graph import Desired
 from controller.manifests import ImageSpec
@@ -96,6 +97,7 @@ def build_script(desired: Desired, image: str, place: BuildPlace, made_of: Input
     images = f"{place.share}/images/{image}"
     root = f"{images}/.building-{generation}"
     return lines(
+        _one_at_a_time(place),
         _preamble(place, images, root),
         _sources(spec, place),
         _settings(spec, image, place),
@@ -115,6 +117,23 @@ def build_script(desired: Desired, image: str, place: BuildPlace, made_of: Input
             root=root,
             final=f"{images}/{generation}",
         ),
+    )
+
+
+def _one_at_a_time(place: BuildPlace) -> Script:
+    """Builds share the source and the object tree: the VM itself lets one run after the other (lockf(1))."""
+    return sh(
+        """{locked}
+if test -z "${{JAILOPS_BUILD-}}"; then
+  JAILOPS_BUILD=1; export JAILOPS_BUILD
+  printf '%s\\n' '--- jailops: waiting for the build before it'
+  mkdir -p {work}
+  locked 86400 {lock} /bin/sh "$0"
+  exit $?
+fi""",
+        locked=raw(LOCKED),
+        work=place.work,
+        lock=f"{place.work}/build.lock",
     )
 
 

@@ -38,7 +38,7 @@ def _report(scene: Scene) -> Iterator[str]:
         yield from _hold(hold)
     for action in plan.actions:
         yield from ("plan", f"  {action.summary}", f"  because {action.reason}", f"  risk {action.risk}", "steps")
-        yield from _steps(action, dict(scene.answers))
+        yield from _steps(action, scene.answers)
     if not verdict.changes and not plan.held:
         yield f"nothing differs: {verdict.statuses[scene.ref].state}"
 
@@ -63,24 +63,36 @@ def _hold(hold: Hold) -> Iterator[str]:
         yield f"  hint: {hold.hint}"
 
 
-def _steps(action: Action, answers: dict[str, Answer]) -> Iterator[str]:
-    """Drive the generator to its end, as execute does."""
+def _steps(action: Action, answers: Mapping[str, Answer]) -> Iterator[str]:
+    asked = set()
+    for step in drive(action, answers):
+        if isinstance(step, Run):
+            asked.add(step.label)
+            yield f"  {_where(action, step)}: {step.label}"
+        else:
+            yield f"  {type(step).__name__}: {step}"
+            if isinstance(step, Stall) and step.hint:
+                yield f"    hint: {step.hint}"
+            break
+    else:
+        yield "  done"
+    assert asked >= answers.keys(), f"nobody asked for {sorted(answers.keys() - asked)}"
+
+
+def drive(action: Action, answers: Mapping[str, Answer]) -> Iterator[Run | ControllerError]:
+    """Run the driver's generator as execute does; the last value is what it raised, if it did."""
     steps = action.steps()
     answer: Answer | None = None
     while True:
         try:
             step = next(steps) if answer is None else steps.send(answer)
         except StopIteration:
-            yield "  done"
-            break
+            return
         except ControllerError as error:
-            yield f"  {type(error).__name__}: {error}"
-            if isinstance(error, Stall) and error.hint:
-                yield f"    hint: {error.hint}"
-            break
-        yield f"  {_where(action, step)}: {step.label}"
-        answer = answers.pop(step.label, Answer(0, b"", b""))
-    assert not answers, f"nobody asked for {sorted(answers)}"
+            yield error
+            return
+        yield step
+        answer = answers.get(step.label, Answer(0, b"", b""))
 
 
 def _where(action: Action, step: Run) -> str:

@@ -22,6 +22,7 @@ def test_a_case(folder: Path) -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_a_case_is_about_its_kind(folder: Path) -> None:
     assert folder.parent.name.partition("-")[0] == scene(folder).ref.kind
+    assert "{want:" not in (folder / "expected.txt").read_text()
 
 
 def test_every_driver_has_a_case_for_each_answer() -> None:

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -117,6 +118,16 @@ class Play:
     @property
     def log(self) -> str:
         return self.stage.log.read_text()
+
+    async def metrics(self) -> dict[str, float]:
+        """The metrics page, by series."""
+        page = await asyncio.to_thread(self._page, "/metrics")
+        rows = (line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in rows}
+
+    def _page(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://{self.stage.listen}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
 
     # -- waiting ------------------------------------------------------------------------------------------------
 

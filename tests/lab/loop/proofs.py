@@ -69,8 +69,10 @@ def aliases(stage: RealStage, host: str) -> list[str]:
 
 
 def told(stage: RealStage, name: str) -> str:
-    """What the controller says about an object: its state, the message, and the hint on the last line."""
-    status = stage.statuses()[name]
+    """What the controller says about an object: its state, the message, and the hint on the last line; "" at first."""
+    status = stage.statuses().get(name)
+    if status is None:
+        return ""
     return f"{status['state']}: {status['message']}\n{status['hint']}\n"
 
 
