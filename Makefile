@@ -5,16 +5,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: help demo test check lint types imports lab lock clean
+.PHONY: help demo play test check lint types imports lab lock clean
 
 help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
+	@echo 'make play     the same site, kept running for you to push to'
 	@echo 'make test     every check and every test (as root also those of the real lab)'
 	@echo 'make check    style, types and import directions only'
 	@echo 'make lock     pin the dependencies of pyproject.toml again'
 	@echo 'make clean    remove what these targets made'
 
+# Plays the story and ends; `make play` keeps the site running for you to push to.
 demo: .venv/runtime.stamp
+	$(BIN)/jailops demo --script $(ARGS)
+
+play: .venv/runtime.stamp
 	$(BIN)/jailops demo $(ARGS)
 
 test: check lab
