@@ -73,6 +73,9 @@ def _judge_one(
         return Hold(ref, "stalled", str(stall), stall.hint)
     except ControllerError as error:
         return Hold(ref, "unknown", str(error))
+    except ValueError as error:
+        # An encoder refused a value: the manifest says something that no machine can be told.
+        return Hold(ref, "stalled", f"cannot write the settings of {ref}: {error}", f"change {resource.origin}")
     wants[ref] = want
     if seen.busy is not None:
         return Hold(ref, "busy", seen.busy.stage)

@@ -10,12 +10,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import structlog
+
 from controller.drivers import DRIVERS
 from controller.errors import ControllerError, Stall
 from controller.model import Answer, Facts, Lane, Observed, Probe, Ref, Resource, Seen, Unseen
 
 _DISK_SECONDS = 10.0
 """Far more than a disk needs that answers. While its SAN is away it never does, and nobody else may wait for it."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Asks(Protocol):
@@ -43,6 +48,9 @@ async def observe(
             stalled[resource.ref] = (str(error), error.hint)
         except ControllerError as error:
             unknown[resource.ref] = str(error)
+        except Exception as error:
+            unknown[resource.ref] = f"cannot understand what {resource.host} answered: {type(error).__name__}: {error}"
+            log.exception("driver cannot read an answer", object=str(resource.ref))
     return Observed(seen, unknown, stalled, _hosts(answers))
 
 

@@ -76,7 +76,9 @@ def share_source(desired: Desired, host: str) -> str:
 def choose(desired: Desired, observed: Observed) -> dict[str, str]:
     """Host -> the generation it should boot: the wanted one once it is complete, until then the one it is served now.
 
-    A host that has neither is absent from the answer. An image that could not be looked at changes nothing.
+    A host whose entry is lost gets the newest generation that was made for it too: in an older one, a new host finds
+    nothing of its own and hangs at boot. A host that has none of these is absent from the answer. An image that could
+    not be looked at changes nothing.
     """
     chosen: dict[str, str] = {}
     for name, host in desired.hosts.items():
@@ -87,8 +89,8 @@ def choose(desired: Desired, observed: Observed) -> dict[str, str]:
             chosen[name] = target
         elif served is not None:
             chosen[name] = served
-        elif complete:
-            chosen[name] = max(complete, key=lambda one: (complete[one].get("finished", 0), one))
+        elif own := [one for one, manifest in complete.items() if name in manifest.get("hosts", {})]:
+            chosen[name] = max(own, key=lambda one: (complete[one].get("finished", 0), one))
     return chosen
 
 

@@ -121,9 +121,15 @@ grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
         answer = yield Run("look once more", _listing(spec), host=spec.san, writes=False)
         if spec.generation in _generations(answer):
             return
+        job = change.detail.get("job") or {}
+        if job.get("state") == "done" and job.get("exit") == 0 and change.ref not in world.retry:
+            raise Stall(
+                f"cannot find generation {spec.generation} of {spec.image} on {spec.san}, although its build ended well",
+                hint=f"was it removed, or does {change.resource.host} mount something else at its share? Then build it "
+                f"again with: jailops retry {change.ref}",
+            )
         place = build_place(world.desired, spec.image)
-        state = change.detail.get("job", {}).get("state")
-        if state in ("done", "lost"):
+        if job.get("state") in ("done", "lost"):
             forget = job_forget_script(f"{spec.work}/jobs", spec.job)
             checked((yield Run("forget the build that ended before", forget)), "forget the last build")
         script = build_script(world.desired, spec.image, place, inputs(world.desired, spec.image))
@@ -157,7 +163,7 @@ def _generations(listing: Answer | Unseen) -> dict[str, dict[str, Any]]:
     if listing.exit == looks.ABSENT:
         return {}
     if listing.exit == looks.AWAY:
-        return {}
+        raise Retry("cannot see which generations are complete: the SAN's NFS root is not there")
     if listing.exit != 0:
         raise Retry(f"cannot see which generations are complete: {last_words(listing)}")
     found = {}
