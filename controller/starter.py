@@ -36,13 +36,13 @@ def repository() -> dict[str, str]:
 def example() -> dict[str, str]:
     """Path -> text of the example repository."""
     inside = files("controller").joinpath("example")
-    found = _texts(inside if inside.is_dir() else Path(__file__).parents[1] / "examples" / "repo")
+    found = _texts(inside) if inside.is_dir() else {}
     if not found:
         raise Stall("cannot find the example manifests: this installation is incomplete", hint="install jailops again")
     return found
 
 
-def _texts(directory: Traversable | Path, prefix: str = "") -> dict[str, str]:
+def _texts(directory: Traversable, prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in directory.iterdir():
         name = f"{prefix}{entry.name}"
