@@ -214,6 +214,9 @@ async def _loop(app: App, wake: Wake, health: Health) -> None:
             return
         record = await _pass(app, trigger, stop)
         health.last_pass = time()
+        look = app.controller.last
+        if look is not None:
+            wake.every(min(app.settings.schedule.interval, float(look.world.desired.site.interval)))
         under_way = record is not None and any(one.state == "Changing" for one in record.statuses)
         soon = app.settings.schedule.progress if under_way else None
 

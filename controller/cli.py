@@ -11,9 +11,10 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from time import time
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -43,7 +44,7 @@ Config = Annotated[
     Path, typer.Option("--config", "-c", help="The settings, jailops.toml.", envvar="JAILOPS_CONFIG", show_default=True)
 ]
 _CONFIG = settings.DEFAULT_PATH
-Output = Annotated[str, typer.Option("--output", "-o", help="text or json.")]
+Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="For people or for programs.")]
 
 EXIT = {"converged": 0, "progressing": 3, "held": 3, "failed": 1, "refused": 1}
 
@@ -149,7 +150,13 @@ def retry(
     """Forget an object's failure and try it again at once."""
     if "/" not in what:
         _fail(f"cannot retry {what}: name the object as status does, KIND/NAME", 2)
-    _request(_load(config), "retry", what)
+    loaded = _load(config)
+    with _store(loaded) as store:
+        known = [one["object"] for one in show.status_data(store)]
+    if what not in known:
+        near = "".join(f", did you mean {name}?" for name in get_close_matches(what, known, 1))
+        _fail(f"cannot retry {what}: the last pass saw no such object{near}", 2)
+    _request(loaded, "retry", what)
 
 
 @cli.command(epilog="Example: jailops approve 4f5d…")

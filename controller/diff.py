@@ -82,7 +82,17 @@ def _judge_one(
     if not differs(want, seen.facts):
         state: State = "Retired" if resource.retired else "Ready"
         return Status(ref, state, origin=resource.origin, detail=seen.detail)
-    return Change(resource, want, seen.facts, _cause(resource, want, known), seen.detail)
+    cause = _cause(resource, want, known)
+    if cause == "drift" and drift_mode(world, ref) == "ignore":
+        return Status(
+            ref, "Ready", "differs by hand; the Site ignores that", origin=resource.origin, detail=seen.detail
+        )
+    return Change(resource, want, seen.facts, cause, seen.detail)
+
+
+def drift_mode(world: World, ref: Ref) -> str:
+    """What the Site says about changes made by hand to objects of this kind."""
+    return {str(kind): str(mode) for kind, mode in world.desired.site.drift.items()}.get(ref.kind, "enforce")
 
 
 def differs(want: Facts | None, have: Facts | None) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic, time
 
 from controller import said
-from controller.diff import Verdict, digest_of, judge
+from controller.diff import Verdict, digest_of, drift_mode, judge
 from controller.drivers import DRIVERS, World, choose, resources_of
 from controller.execute import Executor
 from controller.graph import Desired
@@ -171,17 +171,14 @@ class Controller:
         unseen = {one.ref: one.message for one in outcomes if one.result in ("indeterminate", "waiting")}
         troubles = self._store.troubles()
         for change in look.verdict.changes:
-            mode = {str(kind): mode for kind, mode in look.world.desired.site.drift.items()}.get(
-                change.ref.kind, "enforce"
-            )
             trouble = troubles.get(change.ref)
             host = change.resource.host
             if host in self.executor.busy:
                 held[change.ref] = Hold(change.ref, "busy", f"waits on {host}: {self.executor.busy[host]}")
             elif change.ref in unseen:
                 held[change.ref] = Hold(change.ref, "waiting", unseen[change.ref])
-            elif change.cause == "drift" and mode != "enforce":
-                held[change.ref] = Hold(change.ref, "watched", f"drift is only reported for this kind ({mode})")
+            elif change.cause == "drift" and drift_mode(look.world, change.ref) == "warn":
+                held[change.ref] = Hold(change.ref, "watched", "differs by hand; the Site says only to warn")
             elif trouble and change.ref not in look.world.retry and trouble.wanted == digest_of(change.want):
                 why: Held = "not-converging" if trouble.next_try is None else "failed"
                 if trouble.next_try is None or trouble.next_try > time():

@@ -15,6 +15,8 @@ class Wake:
     """Waits for the next reason to look."""
 
     def __init__(self, interval: float, jitter: float) -> None:
+        self._interval = interval
+        self._jitter = jitter or None
         self._event = asyncio.Event()
         self._why: list[str] = []
         self._scheduler = AsyncIOScheduler(timezone="UTC")
@@ -22,13 +24,19 @@ class Wake:
             self._tick,
             "interval",
             seconds=interval,
-            jitter=jitter or None,
+            jitter=self._jitter,
             id="look",
             replace_existing=True,
             coalesce=True,
             max_instances=1,
             misfire_grace_time=None,
         )
+
+    def every(self, seconds: float) -> None:
+        """Look this often from now on. A change takes effect at once; the same again changes nothing."""
+        if seconds != self._interval:
+            self._interval = seconds
+            self._scheduler.reschedule_job("look", trigger="interval", seconds=seconds, jitter=self._jitter)
 
     def start(self) -> None:
         self._scheduler.start()

@@ -60,7 +60,7 @@ class StoreSettings(_Section):
 
 
 class Schedule(_Section):
-    interval: float = Field(60.0, gt=0, description="Seconds between two looks when nothing else wakes the controller.")
+    interval: float = Field(60.0, gt=0, description="Seconds between two looks when nothing else wakes it; a shorter interval of the Site counts.")
     jitter: float = Field(
         5.0, ge=0, description="Seconds by which each interval varies, so that many do not ask at once."
     )
@@ -125,7 +125,7 @@ def load(path: Path) -> Settings:
     except OSError as error:
         raise Stall(
             f"cannot read the settings {path}: {error.strerror}",
-            hint="write one with: jailops init --settings; or name it with --config",
+            hint="write one with: jailops init --settings DIRECTORY; or name it with --config",
         ) from error
     try:
         return _anchored(Settings(**tomllib.loads(text)), path.parent)

@@ -7,6 +7,7 @@ node is fetching at this moment, and DHCP switches root and boot file together. 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -52,7 +53,13 @@ class BootFiles(Base):
         answer = answered(answers)[0]
         if answer.exit != 0:
             raise Retry(f"cannot look into the TFTP root {resource.spec.root}: {last_words(answer)}")
-        return Seen({path: digest for digest, path in (line.split(" ", 1) for line in answer.out.splitlines())})
+        found: dict[str, str] = {}
+        for line in answer.out.splitlines():
+            one = re.fullmatch(r"([0-9a-f]{64}) (.+)", line)
+            if one is None:
+                raise Retry(f"cannot read the list of boot files in {resource.spec.root}: {line!r}")
+            found[one[2]] = one[1]
+        return Seen(found)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         return {path: digest for path, digest, _ in _wanted(resource, world)}

@@ -10,10 +10,19 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import World, answered, checked, last_words
-from controller.drivers.lun import Luns, LunSpec, look_at_volume, make_volume, spec_of, volume_size
+from controller.drivers.base import World, answered, last_words
+from controller.drivers.lun import (
+    Luns,
+    LunSpec,
+    attached_to,
+    in_use,
+    look_at_volume,
+    never_taken,
+    spec_of,
+    volume_size,
+)
 from controller.encode import ctl
-from controller.encode.sh import lines, put_file, raw, secret, sh
+from controller.encode.sh import put_file, raw, secret, sh
 from controller.encode.text import GrammarError
 from controller.encode.tgt import serial_for
 from controller.errors import Retry, Stall
@@ -47,43 +56,57 @@ class CtldLuns(Luns):
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         spec: LunSpec = resource.spec
-        digest = lines(
-            looks.SHA256, sh("if test -e {file}; then jo_sha {file}; else echo absent; fi", file=spec.config)
-        )
         return (
             Probe(resource.host, Script("ctladm devlist -x")),
             Probe(resource.host, Script("ctladm portlist -x")),
+            Probe(resource.host, Script("ctladm islist -x")),
             Probe(resource.host, look_at_volume(spec.volume)),
-            Probe(resource.host, digest),
+            Probe(resource.host, looks.digest(spec.config)),
+            Probe(resource.host, _look_at_rules(spec)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         spec: LunSpec = resource.spec
-        devices, ports, volume, file = answered(answers)
+        devices, ports, sessions, volume, file, rules = answered(answers)
         try:
-            luns = ctl.parse_devlist_xml(checked(devices, "list LUNs").out)
-            online = {one.target for one in ctl.parse_portlist_xml(checked(ports, "list ports").out) if one.online}
+            luns = ctl.parse_devlist_xml(_asked(devices, resource))
+            online = {one.target for one in ctl.parse_portlist_xml(_asked(ports, resource)) if one.online}
+            mine = next((one for one in luns if one.target == spec.iqn), None)
+            logged_in = _sessions(_asked(sessions, resource), served=mine is not None or spec.iqn in online)
         except GrammarError as error:
             raise Retry(f"cannot read what ctld on {resource.host} serves: {error}") from error
-        mine = next((one for one in luns if one.target == spec.iqn), None)
+        own = [(one.initiator, one.address) for one in logged_in if one.target == spec.iqn]
         served: dict[str, Any] | None = None
         if mine is not None:
             served = {"backing": mine.path, "size": mine.size, "serial": mine.serial, "online": spec.iqn in online}
-        return Seen({"size": volume_size(volume, spec.volume), "served": served, "file": file.out.strip()})
+        facts = {
+            "size": volume_size(volume, spec.volume),
+            "served": served,
+            "file": looks.read_digest(file, spec.config),
+            "rules": looks.read_digest(rules, spec.config),
+        }
+        return Seen(facts, detail={"attached": attached_to(spec, own, retired=resource.retired)})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         spec: LunSpec = resource.spec
         if resource.retired:
             return {"served": None}
-        self._never_shrinks(resource, world)
+        self._keeps_data(resource, world)
         served = {"backing": spec.volume, "size": spec.size, "serial": serial_for(spec.iqn), "online": True}
-        return {"size": spec.size, "served": served, "file": world.digest(config(resource, world))}
+        text = config(resource, world)
+        rules = world.digest(ctl.rules_of(text, spec.iqn))
+        return {"size": spec.size, "served": served, "file": world.digest(text), "rules": rules}
 
     def steps(self, change: Change, world: World) -> Steps:
         spec: LunSpec = change.resource.spec
+        attached = change.detail.get("attached")
+        if attached and change.resource.retired:
+            raise never_taken(spec, attached)
+        if attached and _touches(change):
+            raise in_use(spec, attached)
         if not change.resource.retired and (change.have or {}).get("size") != spec.size:
-            checked((yield Run(f"make {spec.volume} {spec.size} bytes long", make_volume(spec))), "make the volume")
+            yield from self._volume(spec)
         answer = yield Run(f"write and test {spec.config}", _write(spec.config, config(change.resource, world)))
         if answer.exit != 0:
             raise Stall(
@@ -94,6 +117,45 @@ class CtldLuns(Luns):
         answer = yield Run("reload ctld and wait for its LUN", _reload(spec.iqn, wanted), timeout=60)
         if answer.exit != 0:
             raise Retry(f"cannot see ctld on {spec.san} serve {spec.iqn}: {last_words(answer)}")
+
+
+def _asked(answer: Answer, resource: Resource) -> str:
+    if answer.exit != 0:
+        raise Retry(f"cannot ask ctld on {resource.host} what it serves: {last_words(answer)}")
+    return answer.out
+
+
+def _sessions(text: str, *, served: bool) -> tuple[ctl.Session, ...]:
+    """Without the kernel's iSCSI frontend ctladm prints nothing: nobody can be logged in then, unless a target of ours
+    is served all the same."""
+    return () if not text.strip() and not served else ctl.parse_islist_xml(text)
+
+
+def _touches(change: Change) -> bool:
+    """Whether an attached node would notice: anything but a larger disk, other hosts' targets, or a file that somebody
+    edited while what is served stayed as it was."""
+    want, have = change.want or {}, change.have or {}
+    served, now = ({**(facts.get("served") or {}), "size": 0} for facts in (want, have))
+    return served != now or (want["rules"] != have.get("rules") and change.cause != "drift")
+
+
+def _look_at_rules(spec: LunSpec) -> Script:
+    """The digest of this target's own part of the file, without its size: see `ctl.rules_of`."""
+    return sh(
+        """if test -e {file}; then
+  {{ sed -n {group} {file}; sed -n {target} {file}; }} | grep -v '^        size ' | {{
+    if command -v sha256sum >/dev/null 2>&1; then sha256sum | cut -d ' ' -f 1; else sha256 -q; fi
+  }}
+else echo absent; fi""",
+        file=spec.config,
+        group=_part("auth-group", spec.iqn),
+        target=_part("target", spec.iqn),
+    )
+
+
+def _part(keyword: str, iqn: str) -> str:
+    """A sed(1) program that prints one block of our file."""
+    return f'/^{keyword} "{iqn.replace(".", "[.]")}" {{$/,/^}}$/p'
 
 
 def _write(path: str, text: str) -> Script:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
 from controller.drivers.generations import complete_generations
+from controller.drivers.kept import images_root, kept
 from controller.encode import exports, ganesha
 from controller.encode.exports import Client, Export
 from controller.encode.sh import lines, put_file, raw, sh
@@ -46,9 +47,9 @@ class Share:
     def backend(self) -> str:
         return self.spec.nfs.backend
 
-    @property
-    def served(self) -> dict[str, dict[str, str]]:
-        return {one.path: {client.address: client.access for client in one.clients} for one in self.wanted}
+
+def served_by(wanted: Sequence[Export]) -> dict[str, dict[str, str]]:
+    return {one.path: {client.address: client.access for client in one.clients} for one in wanted}
 
 
 def share_of(desired: Desired, san: str) -> Share:
@@ -65,6 +66,14 @@ def share_of(desired: Desired, san: str) -> Share:
         address = desired.host_address(host.name)
         wanted.append(Export(host_share(desired, host.name), (Client(address, "ro"),)))
     return Share(spec, tuple(sorted(wanted, key=lambda one: one.path)))
+
+
+def wanted_now(resource: Resource, world: World) -> tuple[Export, ...]:
+    """What the manifests ask for, and the images that nodes still run from."""
+    clients = {one.path: {client.address: client for client in one.clients} for one in resource.spec.wanted}
+    for path, address in kept(resource, world):
+        clients.setdefault(path, {}).setdefault(address, Client(address, "ro"))
+    return tuple(Export(path, tuple(found.values())) for path, found in sorted(clients.items()))
 
 
 class Exports(Base):
@@ -87,7 +96,7 @@ class Exports(Base):
         ]
         reason = "; ".join(parts) or "the file for the server's next start is not the one we wrote"
         return Explanation(
-            f"update the NFS exports of {change.ref.name}", reason, "restart" if have.keys() - want.keys() else "none"
+            f"update the NFS exports of {change.ref.name}", reason, "restart" if _changes(change)[1] else "none"
         )
 
     def _directories(self, resource: Resource) -> Script:
@@ -153,9 +162,8 @@ class LinuxExports(Exports):
         return Seen({"served": served, "file": _text(file)}, detail={"unmanaged": others})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
-        del world
-        share: Share = resource.spec
-        return {"served": share.served, "file": exports.render_linux(share.wanted, _HEADER)}
+        wanted = wanted_now(resource, world)
+        return {"served": served_by(wanted), "file": exports.render_linux(wanted, _HEADER)}
 
     def steps(self, change: Change, world: World) -> Steps:
         del world
@@ -212,13 +220,14 @@ done"""
         return Seen({"served": served, "file": _text(file)}, detail={"ids": ids, "unmanaged": others})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
-        seen = world.seen(resource.ref)
-        return {"served": resource.spec.served, "file": _ganesha_text(resource, _ids(resource, seen))}
+        wanted = wanted_now(resource, world)
+        ids = _ids(wanted, world.seen(resource.ref))
+        return {"served": served_by(wanted), "file": ganesha.render(wanted, _FIRST_ID, ids, _HEADER)}
 
     def steps(self, change: Change, world: World) -> Steps:
         want, have = (change.want or {})["served"], (change.have or {}).get("served", {})
         file = str(change.resource.spec.spec.nfs.config_file)
-        ids = _ids(change.resource, world.seen(change.ref))
+        ids = _ids(wanted_now(change.resource, world), world.seen(change.ref))
         first = lines(self._directories(change.resource), self._file(change.resource, (change.want or {})["file"]))
         checked((yield Run("make the directories and write our exports file", first)), "write the exports file")
         running: Mapping[str, int] = change.detail.get("ids", {})
@@ -272,7 +281,7 @@ class FreebsdExports(Exports):
 
     def steps(self, change: Change, world: World) -> Steps:
         # A generation is never made here: what lies under its name is complete.
-        images = _images(change.resource)
+        images = images_root(change.resource)
         paths = [one.path for one in _mounted(change.resource, world) if not one.path.startswith(images)]
         first = lines(sh("mkdir -p {paths}", paths=paths), self._file(change.resource, (change.want or {})["file"]))
         checked((yield Run("make the directories and write our exports file", first)), "write the exports file")
@@ -284,15 +293,11 @@ class FreebsdExports(Exports):
             )
 
 
-def _images(resource: Resource) -> str:
-    return f"{resource.spec.spec.nfs.root}/images/"
-
-
 def _mounted(resource: Resource, world: World) -> list[Export]:
     """What clients mount, exactly: the root, each complete generation, and each host's own /etc."""
     desired, san = world.desired, resource.ref.name
     nodes: defaultdict[str, set[str]] = defaultdict(set)
-    for path, address in _kept(resource, world):
+    for path, address in kept(resource, world):
         nodes[path].add(address)
     for image in desired.images_of_san(san):
         for generation, host in product(
@@ -306,43 +311,16 @@ def _mounted(resource: Resource, world: World) -> list[Export]:
     return [*whole, *own]
 
 
-def _kept(resource: Resource, world: World) -> Iterator[tuple[str, str]]:
-    """Generations served now that a node of ours runs, or may run because it or its image was not seen."""
-    seen = world.seen(resource.ref)
-    names = {world.desired.host_address(name): name for name in world.desired.hosts}
-    for path, clients in ((seen.facts or {}).get("served", {}) if seen else {}).items():
-        if path.startswith(_images(resource)):
-            image, _, generation = path.removeprefix(_images(resource)).partition("/")
-            for address in clients.keys() & names.keys():
-                if _may_run(world, names[address], image, generation):
-                    yield path, address
-
-
-def _may_run(world: World, host: str, image: str, generation: str) -> bool:
-    if image in world.desired.images:
-        if world.seen(Ref("image", image)) is None:
-            return True
-        # mountd drops a client's whole line for one directory that is not there.
-        if generation not in complete_generations(world.observed, image):
-            return False
-    node = world.seen(Ref("node", host))
-    return node is None or (node.facts or {}).get("generation") == generation
-
-
 def _text(file: Answer) -> str:
     if file.exit == looks.ABSENT:
         return ""
     return checked(file, "read our exports file").out
 
 
-def _ids(resource: Resource, seen: Seen | None) -> dict[str, int]:
+def _ids(wanted: Sequence[Export], seen: Seen | None) -> dict[str, int]:
     """An Export_Id for every path; those in the file or in force stay what they are."""
     keep: dict[str, int] = dict((seen.detail if seen else {}).get("ids", {}))
     text = str(((seen.facts if seen else None) or {}).get("file", ""))
     with suppress(GrammarError):  # Somebody edited it: what is in force counts, and the file is written anew.
         keep = {one.export.path: one.id for one in ganesha.parse(text)} | keep if text else keep
-    return ganesha.ids([one.path for one in resource.spec.wanted], _FIRST_ID, keep)
-
-
-def _ganesha_text(resource: Resource, ids: Mapping[str, Any]) -> str:
-    return ganesha.render(resource.spec.wanted, _FIRST_ID, ids, _HEADER)
+    return ganesha.ids([one.path for one in wanted], _FIRST_ID, keep)

@@ -135,7 +135,6 @@ def _configuration(spec: ImageSpec, hosts: list[HostSpec]) -> dict[str, Any]:
         "managers": sorted({host.jails.manager for host in hosts}),
         "jailDirectories": sorted({host.jails.directory or f"{host.jail_disk.mount}/jails" for host in hosts}),
         "rulesets": sorted({str(host.jails.devfs_ruleset) for host in hosts}),
-        "labels": sorted({host.jail_disk.label for host in hosts}),
     }
 
 

@@ -6,6 +6,7 @@ mounts the jail disk. They are what makes a node need nobody after a reboot, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -155,8 +156,10 @@ done
             raise Retry(f"cannot look into {resource.spec.directory}: {last_words(answer)}")
         found: dict[str, str] = {}
         for line in answer.out.splitlines():
-            mode, digest, path = line.split(" ", 2)
-            found[path] = f"{mode} {digest}"
+            one = re.fullmatch(r"(-[-a-zA-Z]{9}) ([0-9a-f]{64}) (.+)", line)
+            if one is None:
+                raise Retry(f"cannot read the list of files in {resource.spec.directory}: {line!r}")
+            found[one[3]] = f"{one[1]} {one[2]}"
         return Seen(found)
 
     def want(self, resource: Resource, world: World) -> Facts | None:

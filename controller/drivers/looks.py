@@ -6,6 +6,7 @@ empty answer: 44 "proved absent", 75 "cannot be looked at now".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from controller.encode.sh import lines, raw, sh
@@ -24,6 +25,19 @@ SHA256 = Script(
 def cat(path: str) -> Script:
     """A file's bytes; exit 44 when there is none."""
     return sh("if test -e {path}; then cat {path}; else exit 44; fi", path=path)
+
+
+def digest(path: str) -> Script:
+    """A file's digest, or the word "absent"."""
+    return lines(SHA256, sh("if test -e {path}; then jo_sha {path}; else echo absent; fi", path=path))
+
+
+def read_digest(answer: Answer, path: str) -> str:
+    """The answer to `digest`. Raises Retry for any other: a digest that could not be made is not a difference."""
+    said = answer.out.strip()
+    if answer.exit != 0 or not re.fullmatch(r"[0-9a-f]{64}|absent", said):
+        raise Retry(f"cannot see what {path} holds: {said or answer.err.strip() or 'no answer'} (exit {answer.exit})")
+    return said
 
 
 def jails() -> Script:

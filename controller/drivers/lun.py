@@ -7,7 +7,7 @@ target that is in use as it is without a word, so that is asked first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -103,21 +103,68 @@ class Luns(Base):
             return Explanation(f"grow {spec.volume} to {spec.size} bytes", f"it has {change.have['size']}")
         return Explanation(f"bring target {spec.iqn} on {spec.san} in line", "its settings differ")
 
-    def _never_shrinks(self, resource: Resource, world: World) -> None:
+    def _keeps_data(self, resource: Resource, world: World) -> None:
+        """Raises Stall for a volume that would have to shrink, and for one that was there and is gone."""
+        spec: LunSpec = resource.spec
         seen = world.seen(resource.ref)
-        size = (seen.facts or {}).get("size") if seen else None
-        if size is not None and size > resource.spec.size:
+        facts = (seen.facts or {}) if seen else {}
+        size = facts.get("size")
+        if size is not None and size > spec.size:
             raise Stall(
-                f"cannot make the jail disk of {resource.spec.host} smaller: it has {size} bytes, "
-                f"the manifest says {resource.spec.size}",
+                f"cannot make the jail disk of {spec.host} smaller: it has {size} bytes, the manifest says {spec.size}",
                 hint="a disk only grows; put the old size back into jailDisk.size",
+            )
+        made = facts.get("served") is not None or "size" in world.applied.get(resource.ref, {})
+        if seen and size is None and made:
+            raise Stall(
+                f"cannot find {spec.volume} on {spec.san}, the jail disk of {spec.host}, which was there before",
+                hint="bring it back (is its file system mounted?); nothing is made in its place, because that would be "
+                f"empty. If its data is lost for good: take the target away by hand and make an empty {spec.volume}",
+            )
+
+    def _volume(self, spec: LunSpec) -> Steps:
+        answer = yield Run(f"make {spec.volume} {spec.size} bytes long", make_volume(spec))
+        if answer.exit != 0:
+            raise Stall(
+                f"cannot make the volume of {spec.host}: {last_words(answer)}",
+                hint=f"look at {spec.volume} on {spec.san}",
             )
 
 
+def attached_to(spec: LunSpec, sessions: Iterable[tuple[str, str]], *, retired: bool) -> list[str]:
+    """Who uses the disk, for people. Raises Stall when anybody but its own node does, unless it is retired."""
+    attached = [f"{initiator} from {address}" for initiator, address in sessions]
+    foreign = [one for one in attached if one != f"{spec.initiator} from {spec.address}"]
+    if foreign and not retired:
+        raise Stall(
+            f"cannot trust the jail disk of {spec.host}: it is attached by {', '.join(foreign)}",
+            hint=f"only {spec.initiator} from {spec.address} may use it: two writers destroy a UFS; detach the other one",
+        )
+    return attached
+
+
+def in_use(spec: LunSpec, attached: Sequence[str]) -> Stall:
+    return Stall(
+        f"cannot change target {spec.iqn} while {attached[0]} is attached",
+        hint=f"shut {spec.host} down; the target is changed at the next pass",
+    )
+
+
+def never_taken(spec: LunSpec, attached: Sequence[str]) -> Stall:
+    return Stall(
+        f"cannot take target {spec.iqn} away: {attached[0]} is attached",
+        hint=f"shut {spec.host} down; the target goes at the next pass and {spec.volume} stays",
+    )
+
+
 def look_at_volume(path: str) -> Script:
-    """The volume's bytes: a file's length or a block device's size; 44 when it is not there."""
+    """The volume's bytes: a file's length or a device's size; 44 when it is not there.
+
+    FreeBSD knows no block devices: a volume of ZFS is a character device there (diskinfo(8) says its size).
+    """
     return sh(
         """if test -b {path}; then blockdev --getsize64 {path}
+elif test -c {path}; then set -- $(diskinfo {path}); echo "$3"
 elif test -f {path}; then echo "$(($(wc -c < {path})))"
 elif test -e {path}; then exit 75
 else exit 44; fi""",
@@ -134,9 +181,9 @@ def volume_size(answer: Answer, path: str) -> int | None:
 
 
 def make_volume(spec: LunSpec) -> Script:
-    """Make or grow the file, never shorten it. A block device is the operator's to make."""
+    """Make or grow the file, never shorten it. A device is the operator's to make and to grow."""
     return sh(
-        """case {path} in /dev/*) test -b {path} || {{ echo {missing} >&2; exit 3; }}; exit 0;; esac
+        """case {path} in /dev/*) echo {by_hand} >&2; exit 3;; esac
 mkdir -p {dir} || exit 1
 test -e {path} || ( umask 077; : > {path} ) || exit 1
 test "$(wc -c < {path})" -le {size} || exit 1
@@ -144,7 +191,7 @@ truncate -s {size} {path}""",
         path=spec.volume,
         dir=spec.volume.rpartition("/")[0],
         size=spec.size,
-        missing=f"{spec.volume} is not there: make the block device first",
+        by_hand=f"{spec.volume} is a device, and not one of {spec.size} bytes: make or grow it by hand",
     )
 
 
@@ -166,13 +213,10 @@ class TgtLuns(Luns):
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         spec: LunSpec = resource.spec
-        digest = lines(
-            looks.SHA256, sh("if test -e {file}; then jo_sha {file}; else echo absent; fi", file=spec.config)
-        )
         return (
             Probe(resource.host, _SHOW),
             Probe(resource.host, look_at_volume(spec.volume)),
-            Probe(resource.host, digest),
+            Probe(resource.host, looks.digest(spec.config)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
@@ -187,18 +231,10 @@ class TgtLuns(Luns):
             raise Retry(f"cannot read tgtd's answer on {resource.host}: {error}") from error
         size = volume_size(volume, spec.volume)
         target = targets.get(spec.iqn)
-        attached = [
-            f"{nexus.initiator} from {address}"
-            for nexus in (target.nexus if target else ())
-            for _, address in nexus.connections
-        ]
-        foreign = [one for one in attached if one != f"{spec.initiator} from {spec.address}"]
-        if foreign and not resource.retired:
-            raise Stall(
-                f"cannot trust the jail disk of {spec.host}: it is attached by {', '.join(foreign)}",
-                hint=f"only {spec.initiator} from {spec.address} may use it: two writers destroy a UFS; detach the other one",
-            )
-        facts = {"size": size, "file": file.out.strip(), "served": _served(target, size)}
+        nexus = target.nexus if target else ()
+        sessions = [(one.initiator, address) for one in nexus for _, address in one.connections]
+        attached = attached_to(spec, sessions, retired=resource.retired)
+        facts = {"size": size, "file": looks.read_digest(file, spec.config), "served": _served(target, size)}
         others = [f"target {iqn} on {spec.san}" for iqn in targets if not iqn.startswith(f"{_prefix(spec.iqn)}:")]
         detail = {"attached": attached, "tid": target.tid if target else None, "unmanaged": others}
         return Seen(facts, detail=detail)
@@ -207,7 +243,7 @@ class TgtLuns(Luns):
         spec: LunSpec = resource.spec
         if resource.retired:
             return {"file": "absent", "served": None}
-        self._never_shrinks(resource, world)
+        self._keeps_data(resource, world)
         lun = tgt_lun(spec)
         return {
             "size": spec.size,
@@ -234,20 +270,12 @@ class TgtLuns(Luns):
         same = _without_size(have.get("served")) == _without_size(want["served"])
         stale = not same or have.get("file") != want["file"]
         if attached and stale and not (same and change.cause == "drift"):
-            raise Stall(
-                f"cannot change target {spec.iqn} while {attached[0]} is attached",
-                hint=f"shut {spec.host} down; the target is changed at the next pass",
-            )
+            raise in_use(spec, attached)
         if attached and not stale:
             # A LUN that grows under load can give its initiator a medium error (measured with 1.0.85).
             raise Wait(f"{spec.volume} grows when {spec.host} is not attached", on=f"node/{spec.host}")
         if have.get("size") != want["size"] and not attached:
-            answer = yield Run(f"make {spec.volume} {spec.size} bytes long", make_volume(spec))
-            if answer.exit != 0:
-                raise Stall(
-                    f"cannot make the volume of {spec.host}: {last_words(answer)}",
-                    hint=f"look at {spec.volume} on {spec.san}",
-                )
+            yield from self._volume(spec)
         if stale:
             put = put_file(spec.config, tgt.render(tgt_lun(spec), _HEADER), 0o600)
             checked((yield Run(f"write {spec.config}", put)), f"write {spec.config}")
@@ -313,9 +341,6 @@ def _update(spec: LunSpec) -> Script:
 
 def _take_away(spec: LunSpec, change: Change) -> Steps:
     if change.detail.get("attached"):
-        raise Stall(
-            f"cannot take target {spec.iqn} away: {change.detail['attached'][0]} is attached",
-            hint=f"shut {spec.host} down; the target goes at the next pass and {spec.volume} stays",
-        )
+        raise never_taken(spec, change.detail["attached"])
     script = sh("tgt-admin --delete {iqn} && rm -f {file}", iqn=spec.iqn, file=spec.config)
     checked((yield Run(f"take target {spec.iqn} away, keep {spec.volume}", script)), f"take {spec.iqn} away")

@@ -115,7 +115,7 @@ class Sessions(Base):
         listing, digest = answered(answers)
         sessions = _parsed("the iSCSI sessions", resource.host, iscsi.parse_list, checked(listing, "list sessions").out)
         mine = [one for one in sessions if one.target == resource.spec.target]
-        file = digest.out.strip()
+        file = looks.read_digest(digest, "/etc/iscsi.conf")
         if not mine:
             return Seen({"state": "absent", "file": file}, detail={"device": None})
         state = "Connected" if mine[0].state.startswith("Connected") else mine[0].state

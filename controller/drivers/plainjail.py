@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
-from controller.drivers.explain import explain_jail
+from controller.drivers.explain import explain_jail, only_written
 from controller.drivers.places import Disk, disk_of, frozen, jail_directory
 from controller.encode import fstab, jailconf, jls
 from controller.encode.job import job_forget_script, job_look_script, job_start_script, parse_job
@@ -164,6 +164,8 @@ if test -e {fstab}; then cat {fstab}; fi""",
             live = next((one for one in jls.parse(checked(running, "list jails").out) if one.name == spec.safe), None)
         except GrammarError as error:
             raise Retry(f"cannot read the list of jails of {resource.host}: {error}") from error
+        if file.exit not in (0, looks.ABSENT):
+            raise Retry(f"cannot read {spec.file} on {resource.host}: {last_words(file)}")
         has_root, _, table = disk.out.partition("\n")
         failed = job.state == "done" and job.exit != 0
         said = job.tail.decode("utf-8", "backslashreplace").strip().splitlines()[-1:] if failed else []
@@ -205,7 +207,8 @@ if test -e {fstab}; then cat {fstab}; fi""",
             yield from _make_root(spec, str(change.detail.get("job")))
             return
         changed = {name for name, value in want.items() if have.get(name) != value}
-        if have.get("running") and (changed or not want["running"]):
+        goes_on = bool(have.get("running")) and only_written(change)
+        if have.get("running") and not goes_on:
             yield from _stop(spec)
         if not change.resource.retired and changed & {"file", "fstab"}:
             files = sh(
@@ -215,7 +218,7 @@ if test -e {fstab}; then cat {fstab}; fi""",
                 file=raw(put_file(spec.file, spec.text)),
             )
             checked((yield Run(f"write {spec.file}", files, lane="disk")), f"write {spec.file}")
-        if want["running"]:
+        if want["running"] and not goes_on:
             yield from _start(spec)
 
 

@@ -104,6 +104,12 @@ def render(targets: Iterable[Target], portal: str, header: str) -> str:
     return "\n".join([*header_lines(header), *group, *map(_blocks, listed), ""])
 
 
+def rules_of(text: str, iqn: str) -> str:
+    """One target's own lines of a file that `render` wrote, without its size: what is more than a larger disk."""
+    blocks = re.findall(rf'(?ms)^(?:auth-group|target) "{re.escape(iqn)}" \{{$.*?^\}}\n', text)
+    return "".join(line for line in "".join(blocks).splitlines(keepends=True) if not line.startswith("        size "))
+
+
 def parse(text: str) -> tuple[str, tuple[Target, ...]]:
     """The portal and targets of our own file. Raises GrammarError on anything that `render` does not write."""
     reader = lex(text, "{}", secret=True)

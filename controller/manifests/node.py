@@ -134,6 +134,8 @@ class HostSpec(Model):
 
     @model_validator(mode="after")
     def _on_disk(self) -> HostSpec:
+        if self.jails.manager == "jail.conf" and not self.jails.base.sets.startswith("file://"):
+            raise wrong("jails.base.sets as a file:// URL: with jail.conf the sets are read from the node's own root")
         if not self.jails.directory.startswith(f"{self.jail_disk.mount}/"):
             raise wrong(
                 f"a directory below jailDisk.mount ({self.jail_disk.mount}); elsewhere jails would live in memory and be "

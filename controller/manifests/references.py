@@ -42,6 +42,28 @@ def references(world: World) -> Iterator[Problem]:
         yield from _after(jail, here[jail.spec.host])
         yield from _mounts(world, jail, roots[jail.spec.host])
     yield from _circles(world)
+    yield from _one_ezjail(world)
+
+
+def _one_ezjail(world: World) -> Iterator[Problem]:
+    """ezjail.conf is part of the image: its hosts must mean the same by it."""
+    first: dict[str, Manifest[HostSpec]] = {}
+    for host in world.hosts:
+        jails = host.spec.jails
+        if jails.manager != "ezjail":
+            continue
+        other = first.setdefault(host.spec.image, host)
+        where = f"as {other} has it ({other.origin}): both boot {host.spec.image}, whose ezjail.conf is one"
+        if jails.directory != other.spec.jails.directory:
+            expected = f"{quoted(other.spec.jails.directory)}, {where}"
+            yield problem(host, ("spec", "jails", "directory"), quoted(jails.directory), expected)
+        if jails.devfs_ruleset != other.spec.jails.devfs_ruleset:
+            found, expected = _ruleset(jails.devfs_ruleset), f"{_ruleset(other.spec.jails.devfs_ruleset)}, {where}"
+            yield problem(host, ("spec", "jails", "devfsRuleset"), found, expected)
+
+
+def _ruleset(number: int | None) -> str:
+    return "none" if number is None else str(number)
 
 
 def _named(one: AnyManifest, path: Path, name: str, kind: str, known: Collection[str]) -> Iterator[Problem]:

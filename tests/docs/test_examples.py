@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -129,6 +130,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             lost.append(link)
     assert lost == []
+
+
+def test_the_picture_is_whole_and_tells_itself_in_words() -> None:
+    picture = ElementTree.parse(ROOT / "docs" / "picture.svg").getroot()
+    told = {one.tag.rpartition("}")[2] for one in picture}
+    assert {"title", "desc"} <= told
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

@@ -161,6 +161,8 @@ class Stage:
         def value(found: re.Match[str]) -> str:
             if found[1] == "generation":
                 return inputs(self.desired, IMAGE).generation
+            if resource is None:
+                return "0" * 64
             try:
                 want = DRIVERS[resource.ref.kind].want(resource, self.world(resource.ref)) if resource else None
             except ControllerError:

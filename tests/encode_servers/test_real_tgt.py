@@ -87,7 +87,7 @@ def test_who_is_let_in(said: dict[str, Said]) -> None:
         "login-a-other-name": 10,
         "login-b": 0,
         "login-b-other-name": 10,
-        "login-san-itself-other-name": 0,
+        "login-san-itself-other-name": 10,
         "login-san-itself-no-secret": 10,
         "login-a-no-secret": 10,
         "login-a-other-name-when-the-address-is-bound-too": 0,

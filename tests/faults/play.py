@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from controller.demo.stage import Stage
+from controller.starter import repository
 from controller.store import PastPass, Store
 
 FIRST: Final = "disklessfreebsdbox"
@@ -121,9 +122,12 @@ class Play:
 
     async def metrics(self) -> dict[str, float]:
         """The metrics page, by series."""
-        page = await asyncio.to_thread(self._page, "/metrics")
-        rows = (line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#"))
+        rows = (line.rpartition(" ") for line in (await self.page("/metrics")).splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
+
+    async def page(self, path: str) -> str:
+        """A page of the controller's web server."""
+        return await asyncio.to_thread(self._page, path)
 
     def _page(self, path: str) -> str:
         with urllib.request.urlopen(f"http://{self.stage.listen}{path}", timeout=10) as answer:
@@ -184,7 +188,7 @@ class Play:
         """Run the command line as a person would, on this stage's settings."""
         config = ["--config", str(self.stage.settings)] if settings else []
         process = await asyncio.create_subprocess_exec(
-            *self.wrapped([sys.executable, "-m", "controller", *words, *config]),
+            *self.stage.placed([sys.executable, "-m", "controller", *words, *config]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -194,16 +198,10 @@ class Play:
         assert process.returncode is not None
         return Said(process.returncode, out.decode(), err.decode())
 
-    def wrapped(self, argv: list[str]) -> list[str]:
-        """Where the controller's commands run."""
-        return argv
-
 
 @asynccontextmanager
 async def played(directory: Path, example: Mapping[str, str] | None = None) -> AsyncIterator[Play]:
     """A running stage on the simulated site; `example` replaces some of its files."""
-    stage = Stage(directory)
-    stage.example = {**stage.example, **(example or {})}
-    async with stage:
+    async with Stage(directory, {**repository(), **(example or {})}) as stage:
         yield Play(stage)
     assert stage.site.uncovered() == []

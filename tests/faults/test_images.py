@@ -16,9 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 IMAGE = "image/freebsd13"
 IMAGES = "/export/jailops/images/freebsd13"
 FILE = "images/freebsd13.yaml"
-LOG = re.compile(
-    r"cannot build freebsd13: line (\d+) of the log: (?P<error>.+) \(exit 2\)"
-)
+LOG = re.compile(r"cannot build freebsd13: line (\d+) of the log: (?P<error>.+) \(exit 2\)")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -60,6 +58,7 @@ async def test_a_change_of_rc_conf_builds_a_generation_without_compiling(play: P
             f"RebootPending: runs generation {old}, {new} is published; reboot it when it suits (policy manual)"
         )
     assert play.everywhere() == before
+    await play.next_pass()
     metrics = await play.metrics()
     assert all(metrics[f'jailops_host_generation_current{{host="{node}"}}'] == 0 for node in NODES)
     assert all(metrics[f'jailops_host_reboot_pending_since_timestamp_seconds{{host="{node}"}}'] > 0 for node in NODES)
@@ -92,7 +91,9 @@ async def test_a_failing_build_leaves_everything_as_it_is(play: Play) -> None:
     log = (await play.on("build-vm", f"cat {log_of(status)}")).splitlines()
     assert log[int(found[1]) - 1].strip() == found["error"].strip()
     assert "error:" in found["error"]
-    assert status["hint"].endswith(f"on build-vm; mend the cause and push, or try the same inputs again with: jailops retry {IMAGE}")
+    assert status["hint"].endswith(
+        f"on build-vm; mend the cause and push, or try the same inputs again with: jailops retry {IMAGE}"
+    )
     done = await play.next_pass()
     assert done.result == "failed"
     assert "1 for a person to look at" in done.said

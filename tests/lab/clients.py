@@ -7,10 +7,9 @@ by libiscsi. Each returns what arrived, or raises `Refused` with the words of th
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from tests.lab.child import lab_directory
 from tests.lab.net import Port
 
 PATIENCE = 20.0
@@ -53,8 +52,7 @@ class Lease:
 
 def dhcp(port: Port) -> Lease:
     """Ask for a lease with the port's MAC address, as a node that has just been switched on."""
-    with tempfile.TemporaryDirectory(prefix="dhclient-") as name:
-        work = Path(name)
+    with lab_directory() as work:
         (work / "conf").write_text(DHCLIENT_CONF)
         (work / "script").write_text(DHCLIENT_SCRIPT)
         (work / "script").chmod(0o755)
@@ -84,9 +82,9 @@ def parse_lease(text: str) -> Lease:
 
 def tftp(port: Port, server: str, name: str) -> bytes:
     """Fetch a file by TFTP in octet mode, asking the server as the node's boot ROM does."""
-    with tempfile.TemporaryDirectory(prefix="tftp-") as work:
+    with lab_directory() as work:
         said = _run(port, ["tftp", "-m", "binary", server, "-c", "get", name, f"{work}/file"])
-        file = Path(work, "file")
+        file = work / "file"
         # tftp-hpa ends with 0 after an error, and leaves an empty file.
         if "Error code" in said or "timed out" in said or not file.exists():
             raise Refused(said.strip() or f"{server} did not send {name}")
@@ -95,7 +93,7 @@ def tftp(port: Port, server: str, name: str) -> bytes:
 
 def nfs_read(port: Port, server: str, path: str) -> bytes:
     """Read one file by NFS version 3 over TCP, through the server's port mapper and mount daemon."""
-    argv = port.command(["nfs-cat", f"nfs://{server}{path}?version=3"])
+    argv = _placed(port, ["nfs-cat", f"nfs://{server}{path}?version=3"])
     done = subprocess.run(argv, capture_output=True, timeout=PATIENCE, check=False)
     if done.returncode != 0:
         raise Refused(done.stderr.decode().strip())
@@ -156,4 +154,9 @@ def _run(port: Port, argv: list[str]) -> str:
 
 
 def _start(port: Port, argv: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(port.command(argv), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run(_placed(port, argv), capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def _placed(port: Port, argv: list[str]) -> list[str]:
+    """A client in the port's network, which ends with us even if we are killed."""
+    return port.command(["setpriv", "--pdeathsig", "KILL", *argv])

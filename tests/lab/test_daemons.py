@@ -82,7 +82,7 @@ TARGET = """\
     <backing-store /srv/volumes/disklessfreebsdbox>
         scsi_sn JO0001
     </backing-store>
-    initiator-address 127.0.0.1
+    initiator-address 255.255.255.255
     initiator-name iqn.1994-09.org.freebsd:disklessfreebsdbox
     incominguser node secret-of-node
 </target>

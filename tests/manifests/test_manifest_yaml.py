@@ -79,9 +79,9 @@ BOMBS: Mapping[str, bytes] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_a_problem_within_a_second(name: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     said = messages(BOMBS[name])
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert said or name == "many documents"
     assert sum(map(len, said)) < 20_000_000
 

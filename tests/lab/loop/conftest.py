@@ -10,6 +10,8 @@ from tests.lab.loop.stage import RealStage
 
 
 @pytest.fixture(autouse=True)
-def _explained(stage: RealStage) -> Iterator[None]:
+def _explained(request: pytest.FixtureRequest) -> Iterator[None]:
+    stage: RealStage | None = request.getfixturevalue("stage") if "stage" in request.fixturenames else None
     yield
-    print(stage.report())
+    if stage is not None:
+        print(stage.report())

@@ -55,7 +55,8 @@ class RealStage(Stage):
         return {}
 
     def placed(self, command: Sequence[str]) -> list[str]:
-        return self.site.ctl.command(command)
+        # The controller ends with the tests, even if these are killed.
+        return self.site.ctl.command(["setpriv", "--pdeathsig", "KILL", *command])
 
     def port(self, name: str) -> Port:
         return self.site.servers[name].port

@@ -1,0 +1,45 @@
+"""What a SAN goes on exporting although no manifest asks for it any more: the roots that nodes run from. Pure.
+
+A host that moved to another image runs from its old one until it is rebooted, and a root that is withdrawn below a
+running node leaves it hanging. What cannot be proved to be unused stays, as far as it is exported now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.drivers.base import World
+from controller.drivers.generations import complete_generations
+from controller.model import Ref, Resource
+
+
+def images_root(resource: Resource) -> str:
+    """The directory of all images of the SAN, with a slash at the end."""
+    return f"{resource.spec.spec.nfs.root}/images/"
+
+
+def kept(resource: Resource, world: World) -> Iterator[tuple[str, str]]:
+    """Path and address of every export below the images that a node of ours runs from now, or may run from because it
+    or its image was not seen."""
+    seen = world.seen(resource.ref)
+    names = {world.desired.host_address(name): name for name in world.desired.hosts}
+    for path, clients in ((seen.facts or {}).get("served", {}) if seen else {}).items():
+        if path.startswith(images_root(resource)):
+            image, _, generation = path.removeprefix(images_root(resource)).partition("/")
+            for address in sorted(clients.keys() & names.keys()):
+                if _may_run(world, names[address], image, generation, path):
+                    yield path, address
+
+
+def _may_run(world: World, host: str, image: str, generation: str, path: str) -> bool:
+    if image in world.desired.images:
+        if world.seen(Ref("image", image)) is None:
+            return True
+        # mountd drops a client's whole line for one directory that is not there.
+        if generation and generation not in complete_generations(world.observed, image):
+            return False
+    node = world.seen(Ref("node", host))
+    if node is None:
+        return True
+    booted = str(node.detail.get("rootPath", "")).partition(":")[2]
+    return booted == path or booted.startswith(f"{path}/")

@@ -1,0 +1,275 @@
+"""The command line on a running site: texts, data, exit statuses; with the daemon, without it, and two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from controller import __version__
+from tests.faults.leaks import leaks, plant, secrets
+from tests.faults.play import FIRST, SECOND, Play, played
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OBJECTS = 22
+"""What the example comes to: exports, 2 luns, 2 shares, image, boot files, dhcp, and per node 5 and its jails."""
+ADDRESS = "198.51.100.72"
+CACHE = f"""\
+---
+apiVersion: jailops/v1
+kind: Jail
+metadata:
+  name: cache
+spec:
+  host: {SECOND}
+  addresses: [198.51.100.74]
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def play(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play]:
+    async with played(tmp_path_factory.mktemp("commands") / "stage") as play:
+        plant(play)
+        await play.converged()
+        yield play
+
+
+async def test_status(play: Play) -> None:
+    said = await play.jailops("status")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert re.fullmatch(r"object +state +since +what *", lines[0])
+    assert len(lines) == OBJECTS + 2
+    assert any(re.match(rf"jail/{FIRST}/example +Ready +\d+ (s|min) *$", line) for line in lines)
+    assert re.fullmatch(r"last pass \d+ s ago, [0-9a-f]{12}: converged: nothing to do", lines[-1])
+    data = (await play.jailops("status", "--output", "json")).data
+    assert len(data) == OBJECTS
+    (node,) = (one for one in data if one["object"] == f"node/{FIRST}")
+    assert set(node) == {"object", "state", "since", "message", "hint", "busy", "detail", "origin", "ref"}
+    assert (node["state"], node["origin"]["path"]) == ("Ready", f"hosts/{FIRST}.yaml")
+    assert node["detail"]["rootPath"].startswith("198.51.100.10:/export/jailops/images/freebsd13/")
+
+
+async def test_history(play: Play) -> None:
+    said = await play.jailops("history", "--limit", "3")
+    assert said.status == 0
+    assert len(said.out.splitlines()) == 3
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ [0-9a-f]{12} converged: nothing to do", said.out.splitlines()[0]
+    )
+    data = (await play.jailops("history", "--output", "json", "--limit", "200")).data
+    assert [one["id"] for one in data] == sorted((one["id"] for one in data), reverse=True)
+    done = [one for each in data for one in each["record"]["outcomes"] if one["result"] == "done"]
+    (create,) = (one for one in done if one["summary"] == f"create jail web on {SECOND}")
+    assert create["cause"] == "new"
+    assert {step["host"] for step in create["steps"]} == {SECOND}
+    assert all(step["status"] == 0 and step["seconds"] >= 0 for step in create["steps"])
+    none = await play.jailops("history", "--revision", "0123abc")
+    assert (none.status, none.out) == (0, "")
+
+
+async def test_apply_wakes_the_daemon_and_follows_it(play: Play) -> None:
+    last = play.passes()[0].id
+    said = await play.jailops("apply")
+    assert (said.status, said.out) == (0, "converged: nothing to do\n")
+    record = (await play.jailops("apply", "--output", "json")).data
+    assert (record["result"], record["said"]) == ("converged", "converged: nothing to do")
+    assert "signal" in record["trigger"]
+    assert record["revision"] == play.passes()[0].revision
+    assert play.passes()[0].id >= last + 2
+
+
+async def test_two_daemons_on_one_store(play: Play) -> None:
+    said = await play.jailops("run")
+    pid = (play.stage.directory / "store" / "lock").read_text().strip()
+    assert said.status == 1
+    assert said.err == (
+        f"jailops: cannot start: another jailops (process {pid}) works with {play.stage.directory}/store\n"
+        "  what you can do: ask it for a pass with: jailops apply; or stop it first\n"
+    )
+    assert play.stage.controller_runs
+    await play.next_pass()
+
+
+async def test_plan_shows_and_changes_nothing(play: Play) -> None:
+    nothing = await play.jailops("plan")
+    assert (nothing.status, nothing.out) == (0, f"nothing to do: {OBJECTS} objects are as the manifests want them\n")
+    await play.stop()
+    file = play.stage.work / "jails" / "jailbox2.yaml"
+    file.write_text(file.read_text() + CACHE)
+    await play.stage.push("A cache")
+    await play.on(SECOND, f"ifconfig em0 inet {ADDRESS} -alias")
+    mark = await play.stage.site.mark()
+
+    said = await play.jailops("plan")
+    assert said.status == 0
+    assert f"+ addresses/{SECOND} add {ADDRESS}, 198.51.100.74 on em0 of {SECOND}\n" in said.out
+    assert f"    intent: the jails' addresses differ, hosts/{SECOND}.yaml:4:1\n" in said.out
+    assert f"then jail/{SECOND}/cache create jail cache on {SECOND}\n" in said.out
+    assert f"    new: no such jail is there, jails/{SECOND}.yaml:" in said.out
+    data = (await play.jailops("plan", "--output", "json")).data
+    assert set(data) == {"now", "later", "held", "ready"}
+    assert [one["object"] for one in data["now"]] == [f"hostshare/{SECOND}", f"addresses/{SECOND}"] or sorted(
+        one["object"] for one in data["now"]
+    ) == [f"addresses/{SECOND}", f"hostshare/{SECOND}"]
+    assert {one["object"] for one in data["later"]} >= {f"jail/{SECOND}/cache"}
+    assert set(data["now"][0]) == {"object", "summary", "reason", "risk", "cause", "origin"}
+
+    before = await play.jailops("plan", "--ref", "HEAD~1", "--output", "json")
+    assert [(one["object"], one["cause"], one["summary"]) for one in before.data["now"]] == [
+        (f"addresses/{SECOND}", "drift", f"add {ADDRESS} on em0 of {SECOND}")
+    ]
+    assert await play.stage.site.writes(mark) == {}
+    wrong = await play.jailops("plan", "--ref", "nosuch")
+    assert (wrong.status, wrong.err) == (
+        1, "jailops: cannot use 'nosuch' as a revision\n  what you can do: a commit id, HEAD, HEAD~1 or the branch's name\n",
+    )  # fmt: skip
+
+
+async def test_apply_without_a_daemon_does_it_itself(play: Play) -> None:
+    said = await play.jailops("apply", "--wait")
+    assert said.status == 0, said.out
+    lines = said.out.splitlines()
+    assert re.search(rf"^done +jail/{SECOND}/cache create jail cache on {SECOND} \(\d+\.\d s\)$", said.out, re.M)
+    assert re.fullmatch(r"converged: \d+ done", lines[-1])
+    assert "cache" in play.jails(SECOND)
+    assert play.passes()[0].record["trigger"] == "apply"
+    again = await play.jailops("apply")
+    assert (again.status, again.out) == (0, "converged: nothing to do\n")
+
+
+async def test_apply_says_what_is_refused(play: Play) -> None:
+    play.stage.edit(f"jails/{SECOND}.yaml", "addresses: [198.51.100.74]", "addresses: [198.51.100.71]")
+    await play.stage.push("A slip")
+    said = await play.jailops("apply")
+    assert said.status == 1
+    assert f"refused jails/{SECOND}.yaml:" in said.out
+    assert "198.51.100.71" in said.out
+    check = await play.jailops("check", "HEAD")
+    assert check.status == 1
+    assert check.out.splitlines()[-1] == "11 objects, 1 problems" or check.out.splitlines()[-1].endswith(" problems")
+    clean = await play.jailops("check", "HEAD~1")
+    assert (clean.status, clean.out) == (0, "12 objects, no problems\n")
+    await play.stage.git("revert", "--no-edit", "HEAD")
+    await play.stage.git("push", "-q", "origin", "HEAD:main")
+    assert (await play.jailops("apply")).status == 0
+    await play.start()
+    await play.converged()
+
+
+async def test_check_a_directory(play: Play, tmp_path: Path) -> None:
+    said = await play.jailops("check", str(play.stage.work))
+    assert (said.status, said.out) == (0, "12 objects, no problems\n")
+    (tmp_path / "jail.yaml").write_text(
+        "apiVersion: jailops/v1\nkind: Jail\nmetadata:\n  name: a\nspec:\n  host: b\n  adresses: [1.2.3.4]\n"
+    )
+    said = await play.jailops("check", str(tmp_path))
+    assert said.status == 1
+    assert said.out.startswith("jail.yaml:7:3: ")
+    assert 'did you mean "addresses"' in said.out
+    missing = await play.jailops("check", "nosuch")
+    assert missing.status == 1
+    assert missing.err.startswith("jailops: cannot use 'nosuch' as a revision")
+
+
+USAGE = (
+    (("retry", "web"), "jailops: cannot retry web: name the object as status does, KIND/NAME\n"),
+    (
+        ("retry", f"jail/{SECOND}/wed"),
+        f"jailops: cannot retry jail/{SECOND}/wed: the last pass saw no such object, did you mean jail/{SECOND}/web?\n",
+    ),
+    (("approve", "HEAD"), "jailops: cannot approve HEAD: give the full commit id, as the refusal names it\n"),
+)
+
+
+@pytest.mark.parametrize(("words", "message"), USAGE, ids=lambda one: " ".join(one) if isinstance(one, tuple) else "")
+async def test_wrong_usage(play: Play, words: tuple[str, ...], message: str) -> None:
+    said = await play.jailops(*words)
+    assert (said.status, said.out, said.err) == (2, "", message)
+
+
+async def test_wrong_words(play: Play) -> None:
+    for words in (("plan", "--output", "xml"), ("status", "--nosuch"), ("nosuch",)):
+        said = await play.jailops(*words)
+        assert said.status == 2, words
+        assert "Error" in said.err or "No such" in said.err
+
+
+async def test_settings_that_are_not_there(play: Play, tmp_path: Path) -> None:
+    said = await play.jailops("status", "--config", str(tmp_path / "none.toml"), settings=False)
+    assert (said.status, said.err) == (
+        2,
+        f"jailops: cannot read the settings {tmp_path}/none.toml: No such file or directory\n"
+        "  what you can do: write one with: jailops init --settings; or name it with --config\n",
+    )
+    (tmp_path / "bad.toml").write_text('[git]\nurl = "/x"\nurll = "y"\n')
+    said = await play.jailops("status", "--config", str(tmp_path / "bad.toml"), settings=False)
+    assert said.status == 2
+    assert f"jailops: cannot use the settings {tmp_path}/bad.toml: " in said.err
+    assert "git.urll: Extra inputs are not permitted" in said.err
+    assert "ssh: Field required" in said.err
+
+
+async def test_a_store_that_is_not_there_yet(play: Play, tmp_path: Path) -> None:
+    text = play.stage.settings.read_text().replace(f"{play.stage.directory}/store", f"{tmp_path}/store")
+    (tmp_path / "jailops.toml").write_text(text)
+    said = await play.jailops("status", "--config", str(tmp_path / "jailops.toml"), settings=False)
+    assert (said.status, said.err) == (
+        1,
+        f"jailops: cannot show anything yet: there is no store {tmp_path}/store/jailops.sqlite\n"
+        "  what you can do: start with: jailops apply, or jailops run\n",
+    )
+
+
+async def test_words_that_need_no_site(play: Play, tmp_path: Path) -> None:
+    assert (await play.jailops("version", settings=False)).out == f"{__version__}\n"
+    kinds = (await play.jailops("schema", settings=False)).out.split()
+    assert {"host.json", "image.json", "jail.json", "san.json"} <= set(kinds)
+    schema = (await play.jailops("schema", "--kind", "Jail", settings=False)).data
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    wrong = await play.jailops("schema", "--kind", "Jial", settings=False)
+    assert wrong.status == 2
+    assert wrong.err.startswith("jailops: cannot print the schema of Jial: the kinds are ")
+    written = await play.jailops("schema", str(tmp_path / "schemas"), settings=False)
+    assert written.out == f"{len(kinds)} schemas written to {tmp_path}/schemas\n"
+
+    site = tmp_path / "mysite"
+    said = await play.jailops("init", str(site), settings=False)
+    assert said.status == 0
+    assert f"wrote {site}/jailops.toml\n" in said.out
+    assert f"wrote {site}/repo/site.yaml\n" in said.out
+    assert (await play.jailops("check", str(site / "repo"), settings=False)).status == 0
+    again = await play.jailops("init", str(site), settings=False)
+    assert (again.status, again.err) == (
+        1, f"jailops: cannot start a site in {site}: it is not empty\n  what you can do: name a new directory\n",
+    )  # fmt: skip
+
+
+async def test_a_reader_beside_the_daemon_does_not_disturb_it(play: Play) -> None:
+    """Six commands at once read the store and the mirror while passes write them."""
+    words = (
+        ("status",),
+        ("history",),
+        ("plan",),
+        ("check", "HEAD"),
+        ("plan", "--ref", "HEAD"),
+        ("status", "-o", "json"),
+    )
+    said = await asyncio.gather(*(play.jailops(*each) for each in words))
+    assert [one.status for one in said] == [0] * len(words), [one.err for one in said]
+    done = await play.next_pass()
+    assert done.said == "converged: nothing to do"
+    assert "[error" not in play.log
+
+
+async def test_no_secret_is_told(play: Play) -> None:
+    assert len(secrets(play)) == 3, "two host keys and a CHAP secret"
+    assert await leaks(play) == []
+    with play.stage.log.open("a") as log:
+        log.write(next(iter(secrets(play)[f"{FIRST}/chap"])).decode() + "\n")
+    assert await leaks(play) == [f"{FIRST}/chap: log"], "the test itself finds what it looks for"
