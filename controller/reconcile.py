@@ -110,7 +110,7 @@ class Controller:
         applied = {ref: one.facts for ref, one in known.items() if one.facts is not None}
         self._hands.know(desired)
         observed = await observe(resources, self._hands, applied, timeout=self._look_timeout)
-        world = World(desired, observed, applied, self._vault.digest, retry, choose(desired, observed))
+        world = World(desired, observed, applied, self._vault.digest, retry, choose(desired, observed, applied))
         digests = {ref: one.wanted for ref, one in known.items() if one.wanted is not None}
         # Judged twice: what some objects should be depends on which others are there already.
         world = replace(world, ready=judge(resources, world, digests).ready)

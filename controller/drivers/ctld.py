@@ -62,7 +62,7 @@ class CtldLuns(Luns):
             Probe(resource.host, Script("ctladm islist -x")),
             Probe(resource.host, look_at_volume(spec.volume)),
             Probe(resource.host, looks.digest(spec.config)),
-            Probe(resource.host, _look_at_rules(spec)),
+            Probe(resource.host, look_at_rules(spec)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
@@ -139,7 +139,7 @@ def _touches(change: Change) -> bool:
     return served != now or (want["rules"] != have.get("rules") and change.cause != "drift")
 
 
-def _look_at_rules(spec: LunSpec) -> Script:
+def look_at_rules(spec: LunSpec) -> Script:
     """The digest of this target's own part of the file, without its size: see `ctl.rules_of`."""
     return sh(
         """if test -e {file}; then

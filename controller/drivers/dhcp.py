@@ -8,17 +8,17 @@ the old file returns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, last_words
-from controller.drivers.generations import served_generation
+from controller.drivers.generations import entry_before, entry_now
 from controller.encode import dhcpd
 from controller.encode.hosts import HostEntry, lint
 from controller.encode.sh import put_file, raw, sh
 from controller.encode.text import GrammarError
-from controller.errors import Retry, Stall
+from controller.errors import Retry, Stall, Wait
 from controller.graph import Desired, rootfs
 from controller.manifests import BootServerSpec
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Script, Seen, Steps, Unseen
@@ -80,26 +80,30 @@ def as_facts(one: HostEntry) -> dict[str, object]:
 
 
 def wanted_entries(resource: Resource, world: World) -> list[HostEntry]:
-    """One entry per host that has something to boot. Raises Stall when they contradict each other.
-
-    A host without an entry gets its first one only when its own share is there: a node whose share cannot be mounted
-    hangs at boot (rc.initdiskless).
-    """
-    entries = [
-        entry(world.desired, host.name, world.generations[host.name])
-        for host in world.desired.hosts_of_boot_server(resource.ref.name)
-        if host.name in world.generations and _bootable(resource, host.name, world)
-    ]
+    """One entry per host that has something to boot. Raises Stall when they contradict each other, and Wait rather than
+    losing the entry of a host that had one."""
+    hosts = (host.name for host in world.desired.hosts_of_boot_server(resource.ref.name))
+    entries = [one for one in (_wanted(resource, host, world) for host in hosts) if one is not None]
     problems = lint(entries, str(resource.spec.spec.dhcp.subnet))
     if problems:
         raise Stall(f"cannot serve these hosts from {resource.ref.name}: " + "; ".join(problems))
     return entries
 
 
-def _bootable(resource: Resource, host: str, world: World) -> bool:
-    if served_generation(world.observed, resource.ref.name, host) is not None:
-        return True
-    return Ref("hostshare", host) in world.ready and Ref("lun", host) in world.ready
+def _wanted(resource: Resource, host: str, world: World) -> HostEntry | None:
+    """A host without an entry gets its first one only when its own share is there: a node whose share cannot be mounted
+    hangs at boot (rc.initdiskless). One that has an entry keeps booting what it names until there is something else."""
+    server, generation = resource.ref.name, world.generations.get(host)
+    old = entry_now(world.observed, server, host) or entry_before(world.applied, server, host)
+    if old is None:
+        ready = Ref("hostshare", host) in world.ready and Ref("lun", host) in world.ready
+        return entry(world.desired, host, generation) if generation is not None and ready else None
+    if generation is not None:
+        return entry(world.desired, host, generation)
+    if not old.get("root-path") or not old.get("filename"):
+        image = world.desired.hosts[host].spec.image
+        raise Wait(f"it is not known what {host} booted, and no generation of {image} is seen", on=f"image/{image}")
+    return replace(entry(world.desired, host, ""), root_path=old["root-path"], filename=old["filename"])
 
 
 def resources_for(desired: Desired, backend: str) -> Iterator[Resource]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
 from controller.drivers.explain import explain_jail
-from controller.drivers.places import Disk, disk_of, frozen, jail_directory
+from controller.drivers.places import Disk, disk_of, frozen, jail_directory, mount_points
 from controller.encode import ezjail, fstab, jls, mounts
 from controller.encode.job import job_forget_script, job_look_script, job_start_script, parse_job
 from controller.encode.names import safename
@@ -301,12 +301,6 @@ def wanted_config(spec: EzjailSpec) -> dict[str, str]:
         "parameters": " ".join(f"{name}={value}" for name, value in spec.parameters),
         "fstab": spec.fstab_path,
     }
-
-
-def mount_points(root: str, disk: str, mounts: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Where the manifest's mounts go, and what they show as far as it lies on the jail disk: mount(8) makes neither."""
-    targets = [f"{root}/{target.strip('/')}" for _, target, _ in mounts]
-    return [*targets, *(source for source, _, _ in mounts if source.startswith(f"{disk}/"))]
 
 
 def config_text(spec: EzjailSpec) -> str:

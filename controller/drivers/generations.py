@@ -15,7 +15,7 @@ from typing import Any
 
 from controller.graph import Desired, host_share
 from controller.manifests import HostSpec, ImageSpec
-from controller.model import Observed, Ref
+from controller.model import Facts, Observed, Ref
 
 RECIPE = 1
 """Counts up when the same inputs give a different root filesystem because jailops prepares it differently."""
@@ -73,22 +73,25 @@ def share_source(desired: Desired, host: str) -> str:
     return f"{san.nfs.address}:{host_share(desired, host)}/etc"
 
 
-def choose(desired: Desired, observed: Observed) -> dict[str, str]:
+def choose(desired: Desired, observed: Observed, applied: Mapping[Ref, Facts]) -> dict[str, str]:
     """Host -> the generation it should boot: the wanted one once it is complete, until then the one it is served now.
 
-    A host whose entry is lost gets the newest generation that was made for it too: in an older one, a new host finds
-    nothing of its own and hangs at boot. A host that has none of these is absent from the answer. An image that could
-    not be looked at changes nothing.
+    A host whose entry is lost gets the one that was last applied, else the newest that was made for it too: in an older
+    one, a new host finds nothing of its own and hangs at boot. A host that has none of these is absent from the answer.
+    An image that could not be looked at changes nothing.
     """
     chosen: dict[str, str] = {}
     for name, host in desired.hosts.items():
         complete = complete_generations(observed, host.spec.image)
         target = inputs(desired, host.spec.image).generation
-        served = served_generation(observed, host.spec.boot_server, name)
+        served = _named_by(entry_now(observed, host.spec.boot_server, name), host.spec.image)
+        before = _named_by(entry_before(applied, host.spec.boot_server, name), host.spec.image)
         if target in complete:
             chosen[name] = target
         elif served is not None:
             chosen[name] = served
+        elif before is not None and (before in complete or not complete):
+            chosen[name] = before
         elif own := [one for one, manifest in complete.items() if name in manifest.get("hosts", {})]:
             chosen[name] = max(own, key=lambda one: (complete[one].get("finished", 0), one))
     return chosen
@@ -101,11 +104,23 @@ def complete_generations(observed: Observed, image: str) -> Mapping[str, Mapping
     return found
 
 
-def served_generation(observed: Observed, boot_server: str, host: str) -> str | None:
-    """The generation that the boot server's entry names now, by the last part of its root-path."""
+def entry_now(observed: Observed, boot_server: str, host: str) -> Facts | None:
+    """What the boot server says to a host now, as the last look saw it."""
     seen = observed.seen.get(Ref("dhcp", boot_server))
-    entry = ((seen.facts or {}).get("hosts", {}) if seen else {}).get(host)
-    return str(entry["root-path"]).rpartition("/")[2] if entry else None
+    found: Facts | None = ((seen.facts or {}).get("hosts", {}) if seen else {}).get(host)
+    return found
+
+
+def entry_before(applied: Mapping[Ref, Facts], boot_server: str, host: str) -> Facts | None:
+    """What it said when it was last found as wanted: all that is known of an entry that somebody spoiled."""
+    found: Facts | None = applied.get(Ref("dhcp", boot_server), {}).get("hosts", {}).get(host)
+    return found
+
+
+def _named_by(entry: Facts | None, image: str) -> str | None:
+    """The generation that an entry names by the end of its root-path; None when it is one of another image."""
+    parts = str((entry or {}).get("root-path", "")).rsplit("/", 2)
+    return parts[2] if len(parts) == 3 and parts[1] == image else None
 
 
 def same_for_host(generations: Mapping[str, Mapping[str, Any]], host: str, one: str, other: str) -> bool:

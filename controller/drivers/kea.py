@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers import looks
+from controller.drivers.base import Base, Explanation, World, answered, checked, differing, last_words
 from controller.drivers.dhcp import as_facts, describe, resources_for, wanted_entries
 from controller.encode import kea
+from controller.encode.hosts import HostEntry
 from controller.encode.sh import sh
 from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall
@@ -44,49 +46,89 @@ class KeaDhcp(Base):
         return resources_for(desired, "kea")
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
-        return (Probe(resource.host, ask(_socket(resource), kea.command("config-get"))),)
+        return (
+            Probe(resource.host, ask(_socket(resource), kea.command("config-get"))),
+            Probe(resource.host, looks.cat(_file(resource))),
+        )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        answer = answered(answers)[0]
+        answer, file = answered(answers)
         if answer.exit != 0:
             raise Retry(f"cannot ask Kea on {resource.host}: {last_words(answer)}")
+        if file.exit not in (0, looks.ABSENT):
+            raise Retry(f"cannot read {_file(resource)} on {resource.host}: {last_words(file)}")
         try:
             config = _arguments(answer, "config-get")
-            hosts = {one.name: as_facts(one) for one in kea.entries(config)}
             others = [f"reservation {one} on {resource.host}" for one in kea.unmanaged(config)]
         except GrammarError as error:
             raise Retry(f"cannot read Kea's configuration on {resource.host}: {error}") from error
-        return Seen({"hosts": hosts, "serving": True}, detail={"unmanaged": others})
+        spoiled = ""
+        ours: tuple[HostEntry, ...] = ()
+        try:
+            ours = kea.entries(config)
+        except GrammarError as error:
+            spoiled = f"not ours: {error}"
+        facts = {
+            "hosts": {one.name: as_facts(one) for one in ours},
+            "serving": True,
+            "spoiled": spoiled,
+            "written": _is_written(ours, file.out),
+        }
+        return Seen(facts, detail={"unmanaged": others})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
-        return {"hosts": {one.name: as_facts(one) for one in wanted_entries(resource, world)}, "serving": True}
+        hosts = {one.name: as_facts(one) for one in wanted_entries(resource, world)}
+        return {"hosts": hosts, "serving": True, "spoiled": "", "written": True}
 
     def explain(self, change: Change) -> Explanation:
+        if differing(change.want or {}, change.have) == ["written"]:
+            return Explanation(
+                f"have Kea on {change.ref.name} write its configuration down",
+                "what it serves would be lost at its next start",
+            )
         summary, reason, _ = describe(change)
-        return Explanation(summary.replace(" and restart once", ""), reason)
+        spoiled = (change.have or {}).get("spoiled")
+        return Explanation(summary.replace(" and restart once", ""), f"{spoiled}; {reason}" if spoiled else reason)
 
     def steps(self, change: Change, world: World) -> Steps:
-        socket = _socket(change.resource)
-        server = change.ref.name
-        answer = yield Run("read Kea's configuration", ask(socket, kea.command("config-get")), writes=False)
-        before = _arguments(checked(answer, f"ask Kea on {server}"), "config-get")
-        entries = wanted_entries(change.resource, world)
-        try:
-            merged = kea.merge(before, entries, str(change.resource.spec.spec.dhcp.subnet))
-        except ValueError as error:
-            raise Stall(
-                f"cannot serve these hosts from {server}: {error}", hint=f"mend Kea's configuration on {server}"
-            ) from error
-        answer = yield Run("test the new configuration", ask(socket, kea.command("config-test", merged)), writes=False)
-        _accepted(answer, server, "refuses the new configuration", "nothing was changed")
-        answer = yield Run("set the new configuration", ask(socket, kea.command("config-set", merged)))
-        if not _good(answer):
-            yield Run("set the old configuration again", ask(socket, kea.command("config-set", before)))
-            _accepted(answer, server, "did not take the new configuration", "the old one was set again")
-        path = str(change.resource.spec.spec.dhcp.config_file)
-        answer = yield Run("have Kea write it down", ask(socket, kea.command("config-write", {"filename": path})))
+        if differing(change.want or {}, change.have) != ["written"]:
+            yield from _set(change, world)
+        path, server = _file(change.resource), change.ref.name
+        write = ask(_socket(change.resource), kea.command("config-write", {"filename": path}))
+        answer = yield Run("have Kea write it down", write)
         _accepted(answer, server, f"did not write {path}", "the new entries are served, but only until its next start")
+
+
+def _set(change: Change, world: World) -> Steps:
+    """Put our reservations into what runs, or leave what runs as it is."""
+    socket = _socket(change.resource)
+    server = change.ref.name
+    answer = yield Run("read Kea's configuration", ask(socket, kea.command("config-get")), writes=False)
+    entries = wanted_entries(change.resource, world)
+    try:
+        before = _arguments(checked(answer, f"ask Kea on {server}"), "config-get")
+        merged = kea.merge(before, entries, str(change.resource.spec.spec.dhcp.subnet))
+    except ValueError as error:
+        raise Stall(
+            f"cannot serve these hosts from {server}: {error}", hint=f"mend Kea's configuration on {server}"
+        ) from error
+    answer = yield Run("test the new configuration", ask(socket, kea.command("config-test", merged)), writes=False)
+    _accepted(answer, server, "refuses the new configuration", "nothing was changed")
+    answer = yield Run("set the new configuration", ask(socket, kea.command("config-set", merged)))
+    if not _good(answer):
+        yield Run("set the old configuration again", ask(socket, kea.command("config-set", before)))
+        _accepted(answer, server, "did not take the new configuration", "the old one was set again")
+
+
+def _is_written(ours: Sequence[HostEntry], text: str) -> bool:
+    """Whether the file that Kea reads at its next start names every one of our hosts and its root."""
+    plain = text.replace("\\/", "/")
+    return all(one.mac in plain.lower() and one.root_path in plain for one in ours)
+
+
+def _file(resource: Resource) -> str:
+    return str(resource.spec.spec.dhcp.config_file)
 
 
 def _socket(resource: Resource) -> str:

@@ -118,8 +118,8 @@ class Luns(Base):
         if seen and size is None and made:
             raise Stall(
                 f"cannot find {spec.volume} on {spec.san}, the jail disk of {spec.host}, which was there before",
-                hint="bring it back (is its file system mounted?); nothing is made in its place, because that would be "
-                f"empty. If its data is lost for good: take the target away by hand and make an empty {spec.volume}",
+                hint="bring it back (is its file system mounted?): in its place nothing is made, because that would be "
+                "empty. Only if its data is lost for good make an empty one there by hand",
             )
 
     def _volume(self, spec: LunSpec) -> Steps:

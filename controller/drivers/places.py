@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,12 @@ def disk_of(desired: Desired, host: str) -> Disk:
 def jail_directory(desired: Desired, host: str) -> str:
     spec = desired.hosts[host].spec
     return spec.jails.directory or f"{spec.jail_disk.mount}/jails"
+
+
+def mount_points(root: str, disk: str, mounts: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Where the manifest's mounts go, and what they show as far as it lies on the jail disk: mount(8) makes neither."""
+    targets = [f"{root}/{target.strip('/')}" for _, target, _ in mounts]
+    return [*targets, *(source for source, _, _ in mounts if source.startswith(f"{disk}/"))]
 
 
 def frozen(value: Any) -> Any:

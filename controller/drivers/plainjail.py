@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
 from controller.drivers.explain import explain_jail, only_written
-from controller.drivers.places import Disk, disk_of, frozen, jail_directory
+from controller.drivers.places import Disk, disk_of, frozen, jail_directory, mount_points
 from controller.encode import fstab, jailconf, jls
 from controller.encode.job import job_forget_script, job_look_script, job_start_script, parse_job
 from controller.encode.names import safename
@@ -45,6 +45,8 @@ class PlainSpec:
     after: tuple[str, ...]
     running: bool
     backend: str = "jail.conf"
+    points: tuple[str, ...] = ()
+    """Directories that mount(8) needs and does not make."""
 
     @property
     def disk(self) -> Disk:
@@ -91,9 +93,10 @@ def spec_of(desired: Desired, host: str, name: str) -> PlainSpec:
     jail = desired.jails[host, name].spec
     disk = disk_of(desired, host)
     directory = jail_directory(desired, host)
+    shown = [(one.source, one.target, one.options) for one in jail.mounts]
     mounts = [
-        fstab.Entry(one.source, f"{directory}/{name}/{one.target.strip('/')}", "nullfs", (one.options,), 0, 0)
-        for one in jail.mounts
+        fstab.Entry(source, f"{directory}/{name}/{target.strip('/')}", "nullfs", (options,), 0, 0)
+        for source, target, options in shown
     ]
     return PlainSpec(
         name=name,
@@ -109,6 +112,7 @@ def spec_of(desired: Desired, host: str, name: str) -> PlainSpec:
         addresses=tuple(sorted(str(one) for one in jail.addresses)),
         after=tuple(sorted(jail.after)),
         running=jail.state == "running",
+        points=tuple(mount_points(f"{directory}/{name}", disk.mount, shown)),
     )
 
 
@@ -212,8 +216,9 @@ if test -e {fstab}; then cat {fstab}; fi""",
             yield from _stop(spec)
         if not change.resource.retired and changed & {"file", "fstab"}:
             files = sh(
-                "mkdir -p {dir} && {fstab} && {file}",
+                "mkdir -p {dir} {points} && {fstab} && {file}",
                 dir=f"{spec.directory}/etc",
+                points=spec.points,
                 fstab=raw(put_file(spec.fstab_path, spec.fstab)),
                 file=raw(put_file(spec.file, spec.text)),
             )

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from controller.manifests.base import Document, Metadata, Model, Ssh, Unique, doc, fill, fits
 from controller.manifests.network import IPv4, PortalText, Subnet
 from controller.manifests.scalar import whole, wrong
-from controller.manifests.words import DataDir, Iqn, Path, Service
+from controller.manifests.words import DataDir, Iqn, Path, Service, VolumeDir
 
 Jobs: TypeAlias = Annotated[int, whole(1, 256, 4)]
 
@@ -66,7 +66,11 @@ class Iscsi(Model):
 
     backend: IscsiBackend = doc("The target software: tgt (Linux) or ctld (FreeBSD).", "tgt")
     portal: PortalText = doc("Where targets listen; without a port it is 3260.")
-    volumes: DataDir = doc("The directory in which the volume files live.", "/srv/iscsi/jailops")
+    volumes: VolumeDir = doc(
+        "The directory in which the volume files live, one per host; or where devices with the hosts' names lie, such as "
+        "/dev/vg0 or /dev/zvol/tank: those are made and grown by hand.",
+        "/srv/iscsi/jailops",
+    )
     iqn_prefix: Iqn = doc("Every target's name begins with it and ends with the host's name.")
     config_dir: Path = doc(
         "tgt: where target files are kept for its next start.", "/etc/tgt/conf.d", default="/etc/tgt/conf.d"

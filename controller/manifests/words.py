@@ -199,6 +199,15 @@ def _data_dir(value: str) -> str:
 DataDir: TypeAlias = Annotated[str, Scalar(_path.expected, _data_dir, _path.schema, _path.examples)]
 """A directory that jailops fills: never ``/`` and never a directory of the operating system."""
 
+
+def _volume_dir(value: str) -> str:
+    _path.parse(value)
+    return value if value.startswith("/dev/") else _data_dir(value)
+
+
+VolumeDir: TypeAlias = Annotated[str, Scalar(_path.expected, _volume_dir, _path.schema, _path.examples)]
+"""A directory of volume files, or one below /dev whose devices somebody made: a volume group, a pool of ZFS volumes."""
+
 RelativePath: TypeAlias = Annotated[
     str,
     text(

@@ -95,8 +95,10 @@ class Stage:
 
     def world(self, ref: Ref) -> World:
         observed = Observed(dict(self.seen), dict(self.unknown), dict(self.stalled))
-        applied = {ref: json.loads(self.directives["applied"])} if "applied" in self.directives else {}
-        world = World(self.desired, observed, applied, digest, generations=choose(self.desired, observed))
+        applied = (
+            {ref: json.loads(self.filled(self.directives["applied"], None))} if "applied" in self.directives else {}
+        )
+        world = World(self.desired, observed, applied, digest, generations=choose(self.desired, observed, applied))
         ready = frozenset(Ref(*one.split("/", 1)) for one in self.directives.get("ready", "").split())
         return replace(world, ready=ready, retry=frozenset({ref} if "retry" in self.directives else ()))
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.diff import judge
 from controller.drivers import DRIVERS
+from controller.drivers.ctld import look_at_rules
+from controller.drivers.lun import look_at_volume, make_volume, spec_of
+from controller.encode import ctl
 from controller.encode.sh import fill, holes
-from controller.model import Run
+from controller.model import Run, Script
 from controller.plan import make_plan
 
 from .report import drive
-from .scene import CASES, Scene, folders, scene
+from .scene import CASES, Scene, folders, manifests, scene
 
 FOLDERS = list(folders())
 
@@ -50,3 +55,60 @@ def test_no_step_of_a_retired_lun_touches_its_volume() -> None:
     scripts = [step.script for step in runs(scene(CASES / "drivers/lun-tgt/retire"))]
     assert scripts
     assert not [script for script in scripts if "/srv/iscsi" in script]
+
+
+def ran(script: Script, tools: Path | None = None) -> tuple[int, str, str]:
+    """What sh made of it; `tools` holds the commands of a system that is not this one."""
+    path = f"{tools}:/usr/bin:/bin" if tools else "/usr/bin:/bin"
+    ended = subprocess.run(["/bin/sh"], input=script, capture_output=True, check=False, text=True, env={"PATH": path})
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_the_size_of_a_file_of_nothing_and_of_neither(tmp_path: Path) -> None:
+    (tmp_path / "node1").write_bytes(b"x" * 1000)
+    assert ran(look_at_volume(f"{tmp_path}/node1")) == (0, "1000\n", "")
+    assert ran(look_at_volume(f"{tmp_path}/node2")) == (44, "", "")
+    assert ran(look_at_volume(str(tmp_path))) == (75, "", "")
+
+
+def test_the_size_of_a_character_device_is_what_diskinfo_says(tmp_path: Path) -> None:
+    """FreeBSD's zvols; diskinfo(8) prints name, sector size, size in bytes, size in sectors and more."""
+    diskinfo = tmp_path / "diskinfo"
+    diskinfo.write_text('#!/bin/sh\nprintf "%s\\t512\\t1073741824\\t2097152\\t0\\t0\\n" "$1"\n')
+    diskinfo.chmod(0o755)
+    assert ran(look_at_volume("/dev/null"), tmp_path) == (0, "1073741824\n", "")
+    diskinfo.write_text("#!/bin/sh\nexit 1\n")
+    assert ran(look_at_volume("/dev/null"), tmp_path)[:2] == (0, "\n"), "no digits: unknown, not a size"
+
+
+def test_a_volume_is_made_and_grown_and_never_cut(tmp_path: Path) -> None:
+    spec = replace(spec_of(manifests(()), "jailbox2"), volume=f"{tmp_path}/volumes/jailbox2", size=4096)
+    for size, status in ((4096, 0), (8192, 0), (4096, 1)):
+        assert ran(make_volume(replace(spec, size=size)))[0] == status
+    assert (tmp_path / "volumes/jailbox2").stat().st_size == 8192
+
+
+def test_a_device_is_never_made() -> None:
+    spec = replace(spec_of(manifests(()), "jailbox2"), volume="/dev/vg0/jailbox2", size=4096)
+    words = "/dev/vg0/jailbox2 is a device, and not one of 4096 bytes: make or grow it by hand\n"
+    assert ran(make_volume(spec)) == (3, "", words)
+
+
+def test_the_rules_that_the_san_digests_are_those_that_are_wanted(tmp_path: Path) -> None:
+    """The longer name begins with the shorter one, and a larger disk is no other rule."""
+    file = tmp_path / "ctl.conf"
+    spec = replace(spec_of(manifests(()), "jailbox2"), config=str(file))
+    names = ("iqn.2026-11.org.example:n1", "iqn.2026-11.org.example:n11", "iqn.2026-11.org.example:n2")
+    targets = [
+        ctl.Target(name, f"/s/{number}", 512, f"S{number}", f"S{number}", spec.initiator, spec.address)
+        for number, name in enumerate(names)
+    ]
+    file.write_text(ctl.render([replace(one, size=1024) for one in targets], "198.51.100.10:3260", "by hand"))
+    text = ctl.render(targets, "198.51.100.10:3260", "ours")
+    for name in names:
+        rules = ctl.rules_of(text, name)
+        assert rules.count(f'"{name}"') == 3
+        want = hashlib.sha256(rules.encode()).hexdigest()
+        assert ran(look_at_rules(replace(spec, iqn=name))) == (0, f"{want}\n", "")
+    file.unlink()
+    assert ran(look_at_rules(spec)) == (0, "absent\n", "")

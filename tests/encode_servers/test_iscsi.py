@@ -121,7 +121,7 @@ def test_tgt_shows_a_target_whose_file_was_missing() -> None:
 
 
 def test_tgt_initiator_names_are_told_from_addresses() -> None:
-    text = case("tgt/attached.txt").replace("        127.0.0.1\n", "        ALL\n        198.51.100.50\n")
+    text = case("tgt/attached.txt").replace(f"        {tgt.NOBODY}\n", "        ALL\n        198.51.100.50\n")
     target = tgt.parse_show(text)[0]
     assert (target.acl_addresses, target.acl_initiators) == (("ALL", "198.51.100.50"), (LUN.initiator,))
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.faults.play import FIRST, NODES, RUNNING, SECOND, Play, played
+from tests.faults.play import FIRST, NODES, PATIENCE, RUNNING, SECOND, Play, played
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
 LONGEST_LOOK = 15.0
 """Seconds: ten for a disk that never answers, and what two busy cores add."""
@@ -59,7 +59,7 @@ async def test_the_san_away_and_back(play: Play) -> None:
     assert {one.result for one in while_away} == {"held"}
     assert [one for one in play.acts(act) if "198.51.100.72" not in one and "DHCP" not in one] == []
     play.stage.site.san_back()
-    await play.converged(30)
+    await play.converged()
     assert play.everywhere() == before  # the jails that ran on: nothing was restarted
 
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.faults.play import NODES, RUNNING, Play, played
+from tests.faults.play import NODES, PATIENCE, RUNNING, Play, played
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
 IMAGE = "image/freebsd13"
 IMAGES = "/export/jailops/images/freebsd13"
@@ -146,8 +146,8 @@ async def generations(play: Play) -> list[str]:
 
 async def print_of(play: Play, generation: str) -> str:
     """Every path with its kind, mode, size, time and content."""
-    script = f"cd {IMAGES}/{generation} && find . -printf '%p %y %m %s %T@ %l\\n' | sort && find . -type f | sort | xargs sha256sum"
-    return await play.on("san", script)
+    listing = "find . -printf '%p %y %m %s %T@ %l\\n' | sort && find . -type f | sort | xargs sha256sum"
+    return await play.on("san", f"cd {IMAGES}/{generation} && {listing}")
 
 
 def roots(play: Play) -> list[str]:

@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from controller.starter import repository
-from tests.faults.play import FIRST, RUNNING, SECOND, Play, played
+from tests.faults.play import FIRST, PATIENCE, RUNNING, SECOND, Play, played
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
 FILE = "jails/jailbox2.yaml"
 

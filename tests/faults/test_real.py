@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.faults.play import FIRST, NODES, RUNNING, SECOND, Play
+from tests.faults.leaks import found, kept
+from tests.faults.play import FIRST, NODES, PATIENCE, RUNNING, SECOND, Play
 from tests.lab.child import lab_directory
 from tests.lab.loop.stage import RealStage, staged
 from tests.lab.prometheus import Prometheus, prometheus
 
-pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
 AWAY = 20.0
 """Seconds of outage: the node's iSCSI ping gives up after 5, and a look at the disk after 10; a pass comes every 2."""
@@ -36,9 +37,10 @@ class RealPlay(Play):
 async def play() -> AsyncIterator[RealPlay]:
     async with staged() as stage:
         play = RealPlay(stage)
-        await play.converged(90)
+        await play.converged()
         yield play
         assert stage.site.uncovered() == []
+        assert found(stage, await kept(stage)) == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from tests.faults.play import RUNNING, SECOND, Play, played
+from tests.faults.play import PATIENCE, RUNNING, SECOND, Play, played
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
 ADDRESS = "198.51.100.72"
 REPAIR = f"add {ADDRESS} on em0 of {SECOND}"

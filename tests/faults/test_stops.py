@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.faults.play import RUNNING, SECOND, Play, played
+from tests.faults.play import FIRST, PATIENCE, RUNNING, SECOND, Play, played
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
 MAKES = ("buildworld", "buildkernel", "installworld", "distribution", "installkernel")
 GRACE = 10.0
@@ -48,7 +48,7 @@ async def test_killed_and_stopped_during_a_build(play: Play) -> None:
     assert play.look("boot-server")["dhcp"] == {}, "the build was over too soon for this test"
     await asyncio.sleep(1)  # nobody looks, and make goes on
     await play.start()
-    await play.converged(100)
+    await play.converged()
     assert {target: play.made(target) for target in MAKES} == dict.fromkeys(MAKES, 1)
     assert {node: set(jails) for node, jails in play.everywhere().items()} == RUNNING
     images = await play.on("san", "ls -A /export/jailops/images/freebsd13")
@@ -126,6 +126,12 @@ async def test_stopped_during_a_long_act(play: Play) -> None:
         add_jail(play, "slow", "198.51.100.77")
         await play.stage.push("A slow jail")
         await play.until("the creating mark is on the disk", lambda: "creating-slow" in marks(play))
+        # Nobody else waits for it.
+        await play.on(FIRST, "ifconfig em0 inet 198.51.100.61 -alias")
+        await play.until("the other's address is back", lambda: "198.51.100.61" in str(play.look(FIRST)["addresses"]))
+        assert play.state("jail/jailbox2/slow") == "Changing"
+        said = play.statuses()["jail/jailbox2/slow"]["message"]
+        assert said == "waits on jailbox2: create jail slow on jailbox2"
         assert await play.stop() < GRACE
         await play.start()
         await play.next_pass()
