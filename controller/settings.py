@@ -60,7 +60,11 @@ class StoreSettings(_Section):
 
 
 class Schedule(_Section):
-    interval: float = Field(60.0, gt=0, description="Seconds between two looks when nothing else wakes it; a shorter interval of the Site counts.")
+    interval: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds between two looks when nothing else wakes it; a shorter interval of the Site counts.",
+    )
     jitter: float = Field(
         5.0, ge=0, description="Seconds by which each interval varies, so that many do not ask at once."
     )

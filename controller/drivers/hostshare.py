@@ -63,6 +63,8 @@ def own_rc_conf(desired: Desired, host: str) -> dict[str, str]:
         "hostname": spec.hostname or host,
         "jailops_disk_label": spec.jail_disk.label,
     }
+    # rc.d/sshd would make keys of every other kind at each boot: minutes on a small processor, and identities nobody knows.
+    settings |= {f"sshd_{kind}_enable": "NO" for kind in _KEY_KINDS if kind != _key_kind(spec)}
     for index, address in enumerate(jail_addresses(desired, host)):
         settings[f"ifconfig_{spec.interface}_alias{index}"] = f"inet {address}/32"
     if spec.jails.manager == "ezjail":
@@ -109,12 +111,20 @@ def initiator(spec: HostSpec, host: str) -> str:
 
 def _host_key(spec: HostSpec) -> dict[str, File]:
     """The node's identity, so that a reboot does not change it: the pinned key and its private half."""
-    algorithm = spec.ssh.host_key.split(" ", 1)[0]
-    kind = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(algorithm, "ecdsa")
+    kind = _key_kind(spec)
     return {
         f"ssh/ssh_host_{kind}_key": File(secret(spec.host_key_secret.file) + "\n", 0o600),
         f"ssh/ssh_host_{kind}_key.pub": File(f"{spec.ssh.host_key}\n", 0o644),
     }
+
+
+_KEY_KINDS = ("ed25519", "ecdsa", "rsa", "dsa", "rsa1")
+"""What rc.d/sshd can make, each with a variable of its own; rsa1 only on 10."""
+
+
+def _key_kind(spec: HostSpec) -> str:
+    algorithm = spec.ssh.host_key.split(" ", 1)[0]
+    return {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(algorithm, "ecdsa")
 
 
 def _resolv_conf(spec: HostSpec) -> str:

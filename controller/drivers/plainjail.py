@@ -80,6 +80,8 @@ def block_of(desired: Desired, host: str, name: str) -> jailconf.Block:
         "exec.start": "/bin/sh /etc/rc",
         "exec.stop": "/bin/sh /etc/rc.shutdown jail",
         "mount.fstab": f"{directory}/etc/fstab.{safename(name)}",
+        # Else the jail's own /etc/rc, finding itself on a diskless machine, takes the node's name (seen on 13.2).
+        "allow.set_hostname": "0",
         **({"devfs_ruleset": str(ruleset)} if ruleset is not None else {}),
         **dict(sorted(jail.parameters.items())),
     }

@@ -83,6 +83,7 @@ async def rewritten(play: Play) -> None:
 
 
 GONE = "cannot fetch main from {}: there is no such repository, or we are not allowed to see it (git says: fatal: "
+NOTHING = "the branch does not exist there (deleted, renamed, or nothing was pushed yet) (git says: fatal: "
 BUDGET = "push them back, or if this is meant: jailops approve {full}"
 HISTORY = "push a commit that contains {old} (git merge, git revert); or, if this was meant: jailops approve {full}"
 SHAPES = (
@@ -204,9 +205,10 @@ async def test_a_remote_that_was_made_anew_and_empty(play: Play) -> None:
     play.stage.repository.rename(away)
     try:
         await play.stage.git("init", "-q", "--bare", str(play.stage.repository))
-        done = await play.next_pass()
-        done = await play.next_pass()
-        assert done.result in ("converged", "refused")
+        await play.next_pass()
+        assert (await play.next_pass()).result == "converged"
+        status = await play.jailops("status")
+        assert f"Git cannot be asked: cannot fetch main from {play.stage.repository}: {NOTHING}" in status.out
         assert play.everywhere() == before
         assert play.acts(act) == []
     finally:

@@ -16,6 +16,7 @@ from tests.lab.loop.stage import RealStage, staged
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="module")]
 
 SOCKET = "/run/kea/kea4-ctrl-socket"
+FILE = "/etc/kea/kea-dhcp4.conf"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,18 @@ async def test_the_control_socket_is_there_and_a_restart_loses_nothing(stage: Re
     await asyncio.to_thread(server.must, f"test -S {SOCKET}")
     await stage.converged((await stage.git("rev-parse", "HEAD")).strip())
     assert stage.steps(after=last) == []
+
+
+async def test_entries_that_its_file_has_lost_are_written_down_again(stage: RealStage) -> None:
+    """They are served all the while: only its next start would have lost them."""
+    server = stage.site.servers[BOOT]
+    last = stage.passes(1)[0].id
+
+    await asyncio.to_thread(server.must, f"echo '{{}}' > {FILE}")
+    await stage.converged((await stage.git("rev-parse", "HEAD")).strip())
+
+    assert stage.steps(after=last) == ["have Kea write it down"]
+    await asyncio.to_thread(server.must, f"grep -q {lease(FIRST, generation(stage, FIRST)).root_path} {FILE}")
 
 
 async def test_a_pass_without_changes_writes_nothing_anywhere(stage: RealStage) -> None:
