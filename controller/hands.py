@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from controller.errors import ControllerError
+from controller.errors import ControllerError, Retry
 from controller.graph import Desired
 from controller.manifests import HostSsh, Ssh
 from controller.model import Answer, Lane
@@ -28,6 +28,10 @@ class Hands:
     async def ask_each(
         self, host: str, lane: Lane, scripts: Sequence[str], timeout: float
     ) -> Sequence[Answer | ControllerError]:
+        """A look. Passes come one after the other, so a lane that is not free runs an act that outlived its pass, and
+        nobody waits for that."""
+        if self._fleet.at_work(host, lane):
+            raise Retry(f"cannot look at {host} now: an act that takes long still runs in its {lane} lane", after=1)
         return await self._fleet.ask_each(host, lane, scripts, timeout)
 
     async def ask(self, host: str, lane: Lane, scripts: Sequence[str], timeout: float) -> list[Answer]:

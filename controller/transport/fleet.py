@@ -100,6 +100,10 @@ class Fleet:
         """
         return await self._exchange(host, lane, scripts, timeout, force=force)
 
+    def at_work(self, host: str, lane: Lane) -> bool:
+        """A request of this lane has not ended yet: another one would wait for it."""
+        return host in self._links and self._links[host].at_work(lane)
+
     async def act(self, host: str, lane: Lane, script: str, timeout: float, fence: Fence) -> Answer:
         """Run a script that writes, if this controller is still the one that may.
 

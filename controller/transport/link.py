@@ -88,6 +88,10 @@ class Link:
         finally:
             turn.release()
 
+    def at_work(self, lane: Lane) -> bool:
+        """A request of this lane has not ended yet."""
+        return lane in self._turns and self._turns[lane].locked()
+
     async def close(self) -> None:
         """End the connection for good; what is under way becomes Indeterminate. Waits 2 s at most."""
         self._retired = True
