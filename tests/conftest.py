@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from types import FrameType
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure: Hypothesis' own deadline of 200 ms per example would make it one.
+settings.register_profile("jailops", deadline=None)
+settings.load_profile("jailops")
 
 NOT_ROOT = "the real lab needs root: network namespaces and the daemons of a server"
 

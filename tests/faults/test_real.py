@@ -100,7 +100,7 @@ async def test_drift_that_is_only_watched_fires_the_alert(play: RealPlay, server
     await play.converged()
     await play.stage.site.stop_jail_by_hand(SECOND, "web")
     await play.until("it is seen", lambda: play.state(f"jail/{SECOND}/web") == "Drifted")
-    assert play.statuses()[f"jail/{SECOND}/web"]["message"] == "drift is only reported for this kind (warn)"
+    assert play.statuses()[f"jail/{SECOND}/web"]["message"] == "differs by hand; the Site says only to warn"
     await play.until("the alert fires", lambda: server.alerts() == {"JailopsDriftNotRepaired": "firing"})
     assert (
         server.query('ALERTS{alertname="JailopsDriftNotRepaired",alertstate="firing"}')[0]["metric"]["kind"] == "jail"
