@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -188,10 +188,11 @@ class Store:
     # -- passes and statuses --------------------------------------------------------------------------------------
 
     def record(self, record: Record, keep: int = 10_000) -> int:
+        """Keep a pass, without its statuses: those of the last one have a table of their own."""
         with self._writing() as db:
             cursor = db.execute(
                 "INSERT INTO pass (revision, result, started, seconds, said, record) VALUES (?, ?, ?, ?, ?, ?)",
-                (record.revision, record.result, record.started, record.seconds, record.said, _json(_plain(record))),
+                (record.revision, record.result, record.started, record.seconds, record.said, _json(_plain(replace(record, statuses=())))),
             )
             number = int(cursor.lastrowid or 0)
             db.execute("DELETE FROM pass WHERE id <= ?", (number - keep,))

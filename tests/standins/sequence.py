@@ -1,4 +1,4 @@
-"""Replays the reference transcripts on one simulated node, in the order and from the states in which they were made."""
+"""Replays the reference transcripts on simulated nodes, in the order and from the states in which they were made."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ class Turn:
 async def replay(site: Path) -> dict[str, list[Turn]]:
     """Transcript name -> its turns."""
     done: dict[str, list[Turn]] = {}
+    machines = await asyncio.gather(_node(site, done), _other(site, done), _san(site, done))
+    done["uncovered"] = [Turn(0, line, {}, {}) for one in machines for line in one.machine.uncovered()]
+    return done
+
+
+async def _node(site: Path, done: dict[str, list[Turn]]) -> Node:
     node = Node(site / "first")
     try:
         await _first_life(node, done)
@@ -50,13 +56,26 @@ async def replay(site: Path) -> dict[str, list[Turn]]:
         await _by_itself(node, done)
     finally:
         await node.machine.power_off()
-    other = Node(site / "second")
+    return node
+
+
+async def _other(site: Path, done: dict[str, list[Turn]]) -> Node:
+    node = Node(site / "second")
     try:
-        await _late_looks(other, done)
+        await _late_looks(node, done)
     finally:
-        await other.machine.power_off()
-    done["uncovered"] = [Turn(0, line, {}, {}) for one in (node, other) for line in one.machine.uncovered()]
-    return done
+        await node.machine.power_off()
+    return node
+
+
+async def _san(site: Path, done: dict[str, list[Turn]]) -> Node:
+    node = Node(site / "third")
+    try:
+        await node.boot()
+        await _play(node, "08-san-ctld-mountd", done)
+    finally:
+        await node.machine.power_off()
+    return node
 
 
 async def _first_life(node: Node, done: dict[str, list[Turn]]) -> None:

@@ -46,9 +46,9 @@ STANDINS: Final = {
     "/sbin": "camcontrol dmesg dumpfs fsck geom glabel gpart ifconfig kldstat md5 mount mount_nullfs newfs ping reboot"
     " route sha256 sha512 shutdown sysctl tunefs umount mdmfs mdconfig devfs zfs zpool rcorder kldload restore dump",
     "/usr/bin": "chflags getent lockf netstat stat touch uname uptime which at crontab fetch last make passwd procstat"
-    " sockstat su top truss vmstat w who fstat logger cpuset",
-    "/usr/sbin": "daemon diskinfo fstyp iscsictl jail jexec jls pkg pw rctl service sysrc arp ctladm etcupdate"
-    " freebsd-update gstat iostat mtree newsyslog ntpdate rpcinfo showmount vipw pwd_mkdb cron",
+    " sockstat su top truss vmstat w who fstat logger cpuset showmount",
+    "/usr/sbin": "daemon diskinfo fstyp iscsictl jail jexec jls pkg pw rctl service sysrc arp ctladm ctld etcupdate"
+    " freebsd-update gstat iostat mtree newsyslog ntpdate rpcinfo vipw pwd_mkdb cron",
 }
 """Stand-ins, and base programs that exist but that no transcript shows: asking those is an uncovered question."""
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "camcontrol": "storage:camcontrol",
     "chflags": "files:chflags",
+    "ctladm": "ctl:ctladm",
+    "ctld": "ctl:ctld",
     "daemon": "files:daemon",
     "date": "system:date",
     "dd": "storage:dd",
@@ -53,6 +55,7 @@ COMMANDS = {
     "service": "service:main",
     "sha256": "files:digest",
     "sha512": "files:digest",
+    "showmount": "mountd:showmount",
     "shutdown": "system:shutdown",
     "stat": "files:stat",
     "sysctl": "system:sysctl",

@@ -38,13 +38,14 @@ DEFAULTS: dict[str, Any] = {
     "server": "198.51.100.10",
     "path": "/export/freebsd",
     "hostname": "disklessfreebsdbox",
+    "cfiscsi": False,
     "dhcp": {},
     "memory": ["/etc", "/var", "/tmp"],
     "dmesg": [],
     "pids": {"iscsid": 411, "syslogd": 517, "sshd": 618},
     "df": [264212084, 30844696, 75546216],
 }
-"""`dhcp` adds variables to kenv, such as "dhcp.domain-name": "example.org"."""
+"""`dhcp` adds variables to kenv, such as "dhcp.domain-name": "example.org"; `cfiscsi`: a kernel that can be a SAN."""
 
 
 class Failed(Exception):
@@ -142,9 +143,19 @@ def fresh(node: dict[str, Any]) -> dict[str, Any]:
         "services": {},
         "pid": 700,
         "modules": [],
+        "ctl": {"luns": [], "ports": []},
+        "exports": {},
         "dmesg": list(node["dmesg"]),
         "hostname": "",
     }
+
+
+def syslog(state: dict[str, Any], program_: str, pid: int, message: str) -> None:
+    """A line in /var/log/messages, if syslogd(8) runs."""
+    if "syslogd" in state["services"]:
+        stamp = time.strftime("%b %e %H:%M:%S", time.gmtime())
+        with open("/var/log/messages", "a") as log:
+            log.write(f"{stamp} {hostname(state)} {program_}[{pid}]: {message}\n")
 
 
 def hostname(state: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from controller.lab.standins import disk, iscsi, net, rcjail, vfs
+from controller.lab.standins import ctl, disk, iscsi, mountd, net, rcjail, vfs
 from controller.lab.standins.node import Failed, Kernel, err, out, rcvar, uncovered, yes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 ENABLED = (
     ("hostid", ""), ("hostid_save", ""), ("cleanvar", ""), ("ip6addrctl", ""), ("rctl", ""), ("kldxref", ""),
@@ -17,8 +18,12 @@ ENABLED = (
     ("jail", "jail_enable"), ("ezjail", "ezjail_enable"), ("bgfsck", ""),
 )  # fmt: skip
 """What `service -e` lists, with the variable that must say YES."""
-DAEMONS = {"sshd": "NO", "cron": "YES", "iscsid": "NO", "syslogd": "YES", "ntpd": "NO"}
+DAEMONS = {
+    "sshd": "NO", "cron": "YES", "iscsid": "NO", "syslogd": "YES", "ntpd": "NO",
+    "ctld": "NO", "rpcbind": "NO", "mountd": "NO",
+}  # fmt: skip
 """Daemons that stay, and the default of their _enable."""
+RELOAD = {"ctld": ctl.reload, "mountd": mountd.read}
 SCRIPTS = (*DAEMONS, "iscsictl", "jail", "ezjail", "netif", "mountlate")
 
 
@@ -53,7 +58,7 @@ def run(name: str, command: str, rest: list[str]) -> int:
             "enabled|describe|extracommands|startcrypto|stopcrypto)\n"
         )
         return 1
-    if action not in ("start", "stop", "restart", "status"):
+    if action not in ("start", "stop", "restart", "status") and not (action == "reload" and name in RELOAD):
         uncovered(f"{name} {command}")
     if not forced and name not in ("netif", "mountlate") and not yes(rcvar(f"{name}_enable", DAEMONS.get(name, "NO"))):
         out(
@@ -80,20 +85,40 @@ def _daemon(name: str, action: str) -> int:
             return 0 if pid else 1
         if action == "start" and pid:
             raise Failed(f"{name} already running?  (pid={pid}).")
-        if action == "stop" and not pid:
-            uncovered(f"stopping {name} while it is not running")
+        if action in ("stop", "reload") and not pid:
+            uncovered(f"{action} of {name} while it is not running")
+        if action == "reload":
+            RELOAD[name](state, pid)
         if action in ("stop", "restart") and pid:
-            out(f"Stopping {name}.\n" + f"Waiting for PIDS: {pid}.\n")
-            del state["services"][name]
+            _stop(state, name, pid)
         if action in ("start", "restart"):
             if name == "sshd":
                 out("Performing sanity check on sshd configuration.\n")
             out(f"Starting {name}.\n")
             state["pid"] += 11
             first = state["node"]["pids"].pop(name, state["pid"])
-            state["services"][name] = first
+            _started(state, name, first)
             disk.refresh(state)
     return 0
+
+
+def _started(state: dict[str, Any], name: str, pid: int) -> None:
+    if name == "mountd" and "rpcbind" not in state["services"]:
+        uncovered("starting mountd without rpcbind")
+    if name == "ctld":
+        ctl.start(state, pid)
+    if name == "mountd":
+        mountd.read(state, pid)
+    state["services"][name] = pid
+
+
+def _stop(state: dict[str, Any], name: str, pid: int) -> None:
+    out(f"Stopping {name}.\n")
+    if name == "ctld":
+        ctl.stop(state, pid)
+    else:
+        out(f"Waiting for PIDS: {pid}.\n")
+    del state["services"][name]
 
 
 def _iscsictl(action: str) -> int:
