@@ -1,7 +1,7 @@
 """Builds everything once, runs it, and stops it in order. The only place that knows all parts.
 
 One controller per store: the lock on its directory is held for as long as the process lives. A daemon that is told to
-stop begins no further act, lets running ones end for up to eight seconds, and leaves builds to the build VM.
+stop begins no further act, lets running ones end for up to seven seconds, and leaves builds to the build VM.
 """
 
 from __future__ import annotations
@@ -187,7 +187,11 @@ async def run(settings: Settings) -> None:
 
 async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
     """One pass with its metrics."""
-    record = await app.controller.tick(trigger, insist=insist)
+    try:
+        record = await app.controller.tick(trigger, insist=insist)
+    except ControllerError:
+        _git_metrics(app, refused=1)
+        raise
     look = app.controller.last
     if look is not None:
         up = {host: problem is None for host, problem in look.world.observed.hosts.items()}
@@ -200,9 +204,15 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
                 app.metrics.build_ended(
                     ended.image, ended.seconds, ended.finished or time(), good=ended.result == "done"
                 )
-    git = app.revisions
-    app.metrics.git(git.git_error, git.fetched_at, git.committed_at, len(record.refused))
+    _git_metrics(app, refused=len(record.refused))
     return record
+
+
+def _git_metrics(app: App, *, refused: int) -> None:
+    git = app.revisions
+    app.metrics.git(
+        git.git_error, git.fetched_at, git.committed_at, 0 if git.git_error and not git.committed_at else refused
+    )
 
 
 async def _loop(app: App, wake: Wake, health: Health) -> None:
@@ -214,6 +224,7 @@ async def _loop(app: App, wake: Wake, health: Health) -> None:
             return
         record = await _pass(app, trigger, stop)
         health.last_pass = time()
+        health.ready = health.ready or record is not None
         look = app.controller.last
         if look is not None:
             wake.every(min(app.settings.schedule.interval, float(look.world.desired.site.interval)))
@@ -246,7 +257,10 @@ async def _pass(app: App, trigger: str, stop: asyncio.Event) -> Record | None:
         log.exception("pass failed: this is a fault of jailops")
         app.metrics.crashed(time())
     finally:
+        # Also when something else brought the daemon down: nothing may go on while the parts below it close.
         stopping.cancel()
+        task.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
@@ -244,6 +245,9 @@ def main() -> None:
         cli()
     except ControllerError as error:
         _fail(_told(error), 1)
+    except (OSError, UnicodeDecodeError, sqlite3.Error) as error:
+        # What a path given on the command line or a damaged file of ours can do.
+        _fail(f"cannot go on: {error}", 1)
 
 
 async def _apply(loaded: settings.Settings, *, wait: bool) -> Record:

@@ -122,7 +122,7 @@ class Metrics:
         busy = {(one.ref.name,): one.busy for one in images if one.busy is not None}
         _only(self._build_started, {name: each.started or 0.0 for name, each in busy.items()})
         _only(self._build_ratio, {name: each.ratio or 0.0 for name, each in busy.items()})
-        _only(self._build_failed, {(one.ref.name,): float(one.state == "Stalled") for one in images})
+        _only(self._build_failed, {(one.ref.name,): float(_build_failed(one)) for one in images})
 
     def _drifting(self, left: Iterable[Change], statuses: Iterable[Status]) -> None:
         """What differs still, after all acts of the pass."""
@@ -145,6 +145,12 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"jailops_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+def _build_failed(status: Status) -> bool:
+    """Its job ended badly and nothing has replaced it: other troubles of an image are not the build's."""
+    job = status.detail.get("job") or {}
+    return status.state == "Stalled" and job.get("state") == "done" and job.get("exit") != 0
 
 
 def _only(gauge: Gauge, values: Mapping[Any, float]) -> None:

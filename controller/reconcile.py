@@ -84,8 +84,9 @@ class Controller:
 
     async def tick(self, trigger: str, *, insist: bool = False) -> Record:
         """Bring the machines one pass closer to what Git says. `insist` forgets pauses after failures."""
-        this = Pass(await self._revisions.wanted(), trigger, time())
-        begun = monotonic()
+        # From before Git is asked: who asks for a pass after a push must not be given one that fetched before it.
+        started, begun = time(), monotonic()
+        this = Pass(await self._revisions.wanted(), trigger, started)
         this.outcomes += self._taken(self.executor.ended())
         retry = self._asked_again(insist)
         for _ in range(ROUNDS):

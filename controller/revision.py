@@ -195,10 +195,10 @@ class Revisions:
         forward = await self._source.accept(revision, last, approved)
         if isinstance(forward, Refused):
             return [f"{forward.reason}: {forward.message}"], forward.hint
-        if judged.snapshot.empty or not judged.objects:
-            return [f"cannot apply {revision[:12]}: it holds no manifest at all"], "push the manifests again"
         if judged.problems:
             return [str(problem) for problem in judged.problems], f"jailops check {revision[:12]} shows them all"
+        if not judged.objects:
+            return [f"cannot apply {revision[:12]}: it holds no manifest at all"], "push the manifests again"
         return await self._too_much_gone(judged, last, approved)
 
     async def _too_much_gone(self, judged: Judged, last: str | None, approved: frozenset[str]) -> tuple[list[str], str]:

@@ -192,7 +192,14 @@ class Store:
         with self._writing() as db:
             cursor = db.execute(
                 "INSERT INTO pass (revision, result, started, seconds, said, record) VALUES (?, ?, ?, ?, ?, ?)",
-                (record.revision, record.result, record.started, record.seconds, record.said, _json(_plain(replace(record, statuses=())))),
+                (
+                    record.revision,
+                    record.result,
+                    record.started,
+                    record.seconds,
+                    record.said,
+                    _json(_plain(replace(record, statuses=()))),
+                ),
             )
             number = int(cursor.lastrowid or 0)
             db.execute("DELETE FROM pass WHERE id <= ?", (number - keep,))

@@ -29,6 +29,9 @@ class Health:
 
     started: float
     last_pass: float = 0.0
+    """When a pass ended last, whatever came of it."""
+    ready: bool = False
+    """A good revision was read and a pass with it has ended."""
     stale_after: float = 900.0
     """Seconds without a pass after which the loop counts as stuck."""
 
@@ -49,7 +52,7 @@ def application(registry: CollectorRegistry, health: Health, clock: Callable[[],
         return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
     async def readyz(_: Request) -> Response:
-        ready = health.last_pass > 0
+        ready = health.ready
         return PlainTextResponse("ok\n" if ready else "no pass has ended yet\n", 200 if ready else 503)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
@@ -68,9 +71,10 @@ async def serve(app: Starlette, listen: str, stop: asyncio.Event) -> None:
     host, _, port = listen.rpartition(":")
     try:
         sock = socket.create_server((host, int(port)))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise Stall(
-            f"cannot listen on {listen}: {error.strerror}", hint="another jailops, or choose another [web] listen"
+            f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}",
+            hint="another jailops, or choose another [web] listen",
         ) from error
     server = Server(uvicorn.Config(app, log_level="warning", lifespan="off", access_log=False))
     running = asyncio.create_task(server.serve([sock]))

@@ -80,12 +80,20 @@ def _load(state: dict[str, Any], log: Log, path: str, *, first: bool = True) -> 
     return content
 
 
-def start(state: dict[str, Any], pid: int) -> None:
+def start(state: dict[str, Any], pid: int) -> bool:
+    """Whether the daemon stays. One LUN that cannot be made ends it, and leaves the others behind in the kernel.
+
+    That is not seen but read in ctld.c: conf_apply's errors are fatal before the daemon has started, never after.
+    """
     log = Log(state, pid)
     content = _load(state, log, CONF)
     if content is None:
-        uncovered("starting ctld with a broken file")
-    _apply(state, content, log)
+        log("configuration error; exiting")
+        return False
+    whole = _apply(state, content, log)
+    if not whole:
+        log("failed to apply configuration; exiting")
+    return whole
 
 
 def reload(state: dict[str, Any], pid: int) -> None:
@@ -93,8 +101,8 @@ def reload(state: dict[str, Any], pid: int) -> None:
     content = _load(state, log, CONF, first=False)
     if content is None:
         log("configuration error, continuing with old configuration")
-    else:
-        _apply(state, content, log)
+    elif not _apply(state, content, log):
+        log("failed to apply configuration")
 
 
 def stop(state: dict[str, Any], pid: int) -> None:
@@ -102,8 +110,8 @@ def stop(state: dict[str, Any], pid: int) -> None:
     syslog(state, "ctld", pid, "exiting on signal")
 
 
-def _apply(state: dict[str, Any], content: dict[str, Any], log: Log) -> None:
-    """LUNs that are the same stay, and take a new size as they are."""
+def _apply(state: dict[str, Any], content: dict[str, Any], log: Log) -> bool:
+    """LUNs that are the same stay, and take a new size as they are. Whether every LUN could be made."""
     wanted = {
         f"{target},lun,{number}": lun
         for target, one in content["targets"].items()
@@ -112,23 +120,22 @@ def _apply(state: dict[str, Any], content: dict[str, Any], log: Log) -> None:
     luns = [one for one in state["ctl"]["luns"] if _same(one, wanted.get(one["name"]))]
     for name, lun in wanted.items():
         at = next((one for one in luns if one["name"] == name), None)
+        if at is None and not os.path.exists(lun["path"]):
+            log(f"error returned from LUN creation request: error opening {lun['path']}")
+            log(f'failed to add lun "{name}"')
+            continue
         if at is None:
             at = {"id": _free(one["id"] for one in luns), "name": name, **lun}
             luns.append(at)
-        at["bytes"] = _bytes(lun)
+        # What the file says counts, whatever the volume's own length.
+        at["bytes"] = lun["bytes"] or os.path.getsize(lun["path"])
     state["ctl"]["luns"] = luns
     state["ctl"]["ports"] = _ports(state, content, log)
+    return len(luns) == len(wanted)
 
 
 def _same(one: dict[str, Any], wanted: dict[str, Any] | None) -> bool:
     return wanted is not None and {**wanted, "bytes": one["bytes"]}.items() <= one.items()
-
-
-def _bytes(lun: dict[str, Any]) -> int:
-    """What the file says counts, whatever the volume's own length."""
-    if not os.path.exists(lun["path"]):
-        uncovered(f"a LUN whose {lun['path']} is missing")
-    return int(lun["bytes"] or os.path.getsize(lun["path"]))
 
 
 def _free(used: Any) -> int:

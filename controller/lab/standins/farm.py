@@ -64,7 +64,7 @@ if [ -e /lab/state/ufs ]; then
     done
 fi
 PATH={host}/bin:{host}/sbin
-exec {name} {more}"$@"
+exec {program} {more}"$@"
 """
 """Only what reads the jail disk pays for the question whether the SAN answers; a pattern for grep is no such thing."""
 
@@ -142,4 +142,5 @@ def standins(script: Callable[..., str]) -> Mapping[str, str]:
 def _wrapper(head: str, name: str, *, options: str = "", more: str = "") -> str:
     kind = "e" if name in FOLDERS else "f"
     watched = WATCHED if name in PATTERNS else f"{WATCHED}|/dev/da*|/dev/ufs/*"
-    return (head + GATE).format(host=HOST, name=name, options=options, more=more, kind=kind, watched=watched)
+    fields = {"host": HOST, "name": name, "options": options, "more": more, "kind": kind, "watched": watched}
+    return (head + GATE).format(program=_resolved(name).rpartition("/")[2], **fields)

@@ -97,19 +97,21 @@ def _daemon(name: str, action: str) -> int:
             out(f"Starting {name}.\n")
             state["pid"] += 11
             first = state["node"]["pids"].pop(name, state["pid"])
-            _started(state, name, first)
+            if not _started(state, name, first):
+                raise Failed(f"/etc/rc.d/{name}: WARNING: failed to start {name}")
             disk.refresh(state)
     return 0
 
 
-def _started(state: dict[str, Any], name: str, pid: int) -> None:
+def _started(state: dict[str, Any], name: str, pid: int) -> bool:
     if name == "mountd" and "rpcbind" not in state["services"]:
         uncovered("starting mountd without rpcbind")
-    if name == "ctld":
-        ctl.start(state, pid)
+    if name == "ctld" and not ctl.start(state, pid):
+        return False
     if name == "mountd":
         mountd.read(state, pid)
     state["services"][name] = pid
+    return True
 
 
 def _stop(state: dict[str, Any], name: str, pid: int) -> None:
