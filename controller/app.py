@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ import structlog
 from controller.drivers import ended_builds
 from controller.errors import ControllerError, Retry, Stall
 from controller.hands import Hands
-from controller.metrics import Metrics
+from controller.metrics import Metrics, reboot_pending
 from controller.model import Record
 from controller.reconcile import Controller
 from controller.revision import Limits, Revisions
@@ -60,14 +61,19 @@ def store_path(settings: Settings) -> Path:
 
 
 @asynccontextmanager
-async def build(settings: Settings, *, patience: float | None = None) -> AsyncIterator[App]:
-    """All parts, in the order in which they need each other. `patience`: see `Controller`."""
+async def build(settings: Settings, *, patience: float | None = None, acts: bool = True) -> AsyncIterator[App]:
+    """All parts, in the order in which they need each other. `patience`: see `Controller`.
+
+    Without `acts` the hosts would refuse every act: who only looks takes no fence number from who acts,
+    and writes no note.
+    """
     with Store(store_path(settings)) as store:
         async with Fleet({}, longest_pause=min(60.0, settings.schedule.interval)) as fleet:
             # Grows over restarts and over controllers with other stores, so that the one that came last acts.
-            fence = Fence(store.next_fence(int(time())), f"{socket.gethostname()[:40]}-{os.getpid()}")
+            number = store.next_fence(int(time())) if acts else 0
+            fence = Fence(number, f"{socket.gethostname()[:40]}-{os.getpid()}")
             hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via)
-            revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes)
+            revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes and acts)
             vault = Vault(settings.secrets.directory)
             look_timeout = settings.ssh.look_timeout
             controller = Controller(store, hands, revisions, vault, look_timeout=look_timeout, patience=patience)
@@ -195,7 +201,7 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
     look = app.controller.last
     if look is not None:
         up = {host: problem is None for host, problem in look.world.observed.hosts.items()}
-        app.metrics.passed(record, look.verdict.changes)
+        app.metrics.passed(record, look.verdict.changes, _pending(app.store, record))
         app.metrics.endpoints(up, app.hands.last_seen)
         for ended in ended_builds(look.world.observed):
             if app.store.build_ended(
@@ -206,6 +212,18 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
                 )
     _git_metrics(app, refused=len(record.refused))
     return record
+
+
+def _pending(store: Store, record: Record) -> dict[str, float]:
+    """Since when each host waits for its reboot: kept over restarts, and while the host is not seen."""
+    before: dict[str, float] = json.loads(store.get("reboots", "{}"))
+    states = {one.ref.name: one for one in record.statuses if one.ref.kind == "node"}
+    now = record.started + record.seconds
+    pending = {name: before.get(name, now) for name, one in states.items() if reboot_pending(one)}
+    pending |= {name: since for name, since in before.items() if name in states and states[name].state == "Unknown"}
+    if pending != before:
+        store.put("reboots", json.dumps(pending, sort_keys=True))
+    return pending
 
 
 def _git_metrics(app: App, *, refused: int) -> None:

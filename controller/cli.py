@@ -86,11 +86,11 @@ def plan(
 ) -> None:
     """Show what a pass would do, why, and at what risk. Looks at everything, changes nothing."""
     loaded = _load(config)
-    look, planned = _finish(lambda: _plan(loaded, ref))
+    wanted, look, planned = _finish(lambda: _plan(loaded, ref))
     if output == "json":
-        out.print_json(data=show.plan_data(look, planned), default=str)
+        out.print_json(data=show.plan_data(wanted, look, planned), default=str)
     else:
-        show.plan(out, look, planned)
+        show.plan(out, wanted, look, planned)
 
 
 @cli.command(epilog="Example: jailops check examples/repo")
@@ -103,7 +103,8 @@ def check(
     """Print every problem of a set of manifests, each with its place. Exit status 0: clean; 1: problems; 2: usage."""
     directory = Path(what)
     if directory.is_dir():
-        objects, problems = show.check_directory(directory)
+        addresses = _load(config).policy.addresses if config.exists() else ()
+        objects, problems = show.check_directory(directory, frozenset(addresses))
     else:
         if not config.exists():
             _fail(f"cannot check {what}: no such directory, and no settings {config} to look a revision up in", 2)
@@ -273,15 +274,15 @@ async def _until_quiet(loaded: settings.Settings, once: Callable[[], Awaitable[R
             await asyncio.sleep(loaded.schedule.progress)
 
 
-async def _plan(loaded: settings.Settings, ref: str) -> tuple[Any, Any]:
-    async with app.build(loaded) as built:
-        desired = await built.revisions.desired(ref)
-        look = await built.controller.look(desired)
-        return look, built.controller.plan(look)
+async def _plan(loaded: settings.Settings, ref: str) -> tuple[Any, Any, Any]:
+    async with app.build(loaded, acts=False) as built:
+        wanted = await built.revisions.named(ref)
+        look = await built.controller.look(wanted.desired)
+        return wanted, look, built.controller.plan(look)
 
 
 async def _check_revision(loaded: settings.Settings, ref: str) -> tuple[int, tuple[Any, ...]]:
-    async with app.build(loaded) as built:
+    async with app.build(loaded, acts=False) as built:
         judged = await built.revisions.judge_named(ref)
         return len(judged.objects), judged.problems
 

@@ -36,7 +36,7 @@ class Metrics:
             "drift", "Objects that differ: intent (Git changed) or hand (the world did).", "kind", "cause"
         )
         self._ready = self._gauge("object_ready", "1 when the object is as the manifests want it.", "kind", "name")
-        self._actions = self._counter("actions", "Actions by kind and result.", "kind", "result")
+        self._actions = self._counter("actions", "Acts by kind, cause and result.", "kind", "cause", "result")
         self._up = self._gauge("endpoint_up", "1 when the machine answered the last look.", "host")
         self._seen = self._gauge("endpoint_last_seen_timestamp_seconds", "When the machine answered last.", "host")
         self._git_up = self._gauge("git_up", "1 when the last fetch worked.")
@@ -61,7 +61,6 @@ class Metrics:
         self._stuck = self._gauge("not_converging", "1 for objects that acts do not bring right.", "kind", "name")
         self._unmanaged = self._gauge("unmanaged", "Objects that are seen and not ours.", "kind")
         Info("jailops_build", "The controller's version.", registry=self.registry).info({"version": __version__})
-        self._pending: dict[str, float] = {}
 
     def git(self, error: str, fetched_at: float, committed_at: float, refused: int) -> None:
         """How asking Git went. `refused` counts the reasons why a newer revision is not in force."""
@@ -73,8 +72,8 @@ class Metrics:
         self._refused.set(1 if refused else 0)
         self._problems.set(refused)
 
-    def passed(self, record: Record, left: Iterable[Change]) -> None:
-        """One pass has ended. `left` are the changes that its last look still found."""
+    def passed(self, record: Record, left: Iterable[Change], pending: Mapping[str, float]) -> None:
+        """One pass has ended. `left`: what its last look still found; `pending`: host -> since when it waits for a reboot."""
         ended = record.started + record.seconds
         self._pass_seconds.observe(record.seconds)
         self._passes.labels(record.result).inc()
@@ -82,10 +81,10 @@ class Metrics:
         if record.result != "failed":
             self._last_good.set(ended)
         for outcome in record.outcomes:
-            self._actions.labels(outcome.ref.kind, outcome.result).inc()
+            self._actions.labels(outcome.ref.kind, outcome.cause, outcome.result).inc()
         self._states(record.statuses)
         self._drifting(left, record.statuses)
-        self._hosts(record.statuses, ended)
+        self._hosts(record.statuses, pending)
 
     def crashed(self, ended: float) -> None:
         """A pass ended in an error of its own, before it could make a record."""
@@ -130,12 +129,12 @@ class Metrics:
         kinds = {one.ref.kind for one in statuses}
         _only(self._drift, {(kind, cause): float(found[kind, cause]) for kind in kinds for cause in ("intent", "hand")})
 
-    def _hosts(self, statuses: Iterable[Status], now: float) -> None:
+    def _hosts(self, statuses: Iterable[Status], pending: Mapping[str, float]) -> None:
+        """A node that is not seen has no generation to compare, but its reboot is still pending if it was."""
         nodes = {one.ref.name: one for one in statuses if one.ref.kind == "node"}
-        pending = {name for name, one in nodes.items() if one.message.startswith("RebootPending")}
-        self._pending = {name: self._pending.get(name, now) for name in pending}
-        _only(self._current, {(name,): float(one.state == "Ready") for name, one in nodes.items()})
-        _only(self._reboot, {(name,): self._pending.get(name, 0.0) for name in nodes})
+        seen = {name: one for name, one in nodes.items() if one.state == "Ready" or reboot_pending(one)}
+        _only(self._current, {(name,): float(one.state == "Ready") for name, one in seen.items()})
+        _only(self._reboot, {(name,): pending.get(name, 0.0) for name in nodes})
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"jailops_{name}", text, labels, registry=self.registry)
@@ -145,6 +144,10 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"jailops_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+def reboot_pending(status: Status) -> bool:
+    return status.ref.kind == "node" and status.message.startswith("RebootPending")
 
 
 def _build_failed(status: Status) -> bool:

@@ -16,7 +16,7 @@ import structlog
 
 from controller.errors import ControllerError, Retry, Stall
 from controller.graph import Desired, resolve
-from controller.manifests import Blob, Manifest, Problem, check, parse_blob
+from controller.manifests import DANGLING, Blob, Manifest, Problem, check, parse_blob
 from controller.model import Origin, Record
 from controller.source import GitSource, Refused, Snapshot
 from controller.store import Store
@@ -96,25 +96,23 @@ class Revisions:
         """Read and check one revision that is in the mirror."""
         snapshot = await self._source.snapshot(revision)
         objects, problems = await self._parse(snapshot)
-        # Cross-checks of half a set would only repeat what is missing.
-        found = tuple(problems) or check(objects, self._limits.addresses)
-        return Judged(snapshot, tuple(objects), found)
+        return Judged(snapshot, tuple(objects), judge_all(objects, problems, self._limits.addresses))
 
     async def judge_named(self, name: str) -> Judged:
         """Read and check a revision by any name, after asking the remote once."""
         await self._fetch()
         return await self.judge(await self._source.resolve(name or "HEAD"))
 
-    async def desired(self, name: str = "") -> Desired:
+    async def named(self, name: str = "") -> Wanted:
         """What a revision asks for; without a name, what is in force now. Raises Stall for a bad one."""
         if not name:
-            return (await self.wanted()).desired
+            return await self.wanted()
         judged = await self.judge_named(name)
         if judged.problems:
             raise Stall(
                 f"cannot use {name}: " + "; ".join(str(one) for one in judged.problems), hint=f"jailops check {name}"
             )
-        return resolve(judged.objects)
+        return _wanted(judged)
 
     async def applied(self, wanted: Wanted, record: Record) -> None:
         """The pass has run: remember the revision, and put the record on its commit when there is something to tell."""
@@ -122,6 +120,7 @@ class Revisions:
 
         before = self._store.get("revision")
         self._store.put("revision", wanted.revision)
+        self._store.done_request("approve", [wanted.revision])
         told = f"{wanted.revision} {wanted.candidate} {record.result} {' '.join(record.refused)}"
         acted = any(one.result != "waiting" for one in record.outcomes)
         news = acted or told != self._store.get("told") or before != wanted.revision
@@ -232,6 +231,17 @@ class Revisions:
             _path_problem(one.path, blobs.problems[one.blob_id]) for one in missing if one.blob_id in blobs.problems
         ]
         return objects, problems
+
+
+def judge_all(
+    objects: Sequence[Manifest[Any]], problems: Sequence[Problem], addresses: frozenset[str]
+) -> tuple[Problem, ...]:
+    """The problems of single files, and what the good objects get wrong among each other.
+
+    While some could not be read, that a name leads nowhere says nothing: it may be one of theirs.
+    """
+    among = check(objects, addresses)
+    return (*problems, *(one for one in among if not problems or not one.expected.startswith(DANGLING)))
 
 
 def _wanted(judged: Judged) -> Wanted:

@@ -187,15 +187,13 @@ def _example(key: str, option: Any) -> str:
     if option.is_required():
         return f"{key} = {_REQUIRED[key]}"
     default = option.get_default(call_default_factory=True)
-    return f"# {key} = {_toml(default)}"
+    return f"# {key} = {_toml(default) if default is not None else _toml(DEFAULT_PATH.parent / key)}"
 
 
 _REQUIRED = {"url": '"ssh://git@git.example.org/site.git"', "key_file": '"/usr/local/etc/jailops/id_ed25519"'}
 
 
 def _toml(value: object) -> str:
-    if value is None:
-        return '""'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (int, float)):

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.text import Text
 
-from controller.manifests import Blob, Problem, check, load, wanted
-from controller.model import Action, Plan, Record
+from controller.manifests import Blob, Problem, load, wanted
+from controller.model import Action, Origin, Plan, Record
 from controller.reconcile import Look
+from controller.revision import Wanted, judge_all
 from controller.said import grouped
 from controller.store import Store
 
@@ -34,20 +35,27 @@ _COLOURS = {
 _BAR = 24
 
 
-def check_directory(directory: Path) -> tuple[int, tuple[Problem, ...]]:
-    """Load and check a directory of manifests as a revision would be. Links are not followed."""
-    blobs = [
-        Blob(str(path.relative_to(directory)), "", path.read_bytes())
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.is_symlink() and wanted(path.relative_to(directory).as_posix())
+def check_directory(directory: Path, addresses: frozenset[str]) -> tuple[int, tuple[Problem, ...]]:
+    """Load and check a directory of manifests as a revision would be; a link is a problem there, too."""
+    names = {path: path.relative_to(directory).as_posix() for path in sorted(directory.rglob("*"))}
+    files = {path: name for path, name in names.items() if wanted(name) and (path.is_file() or path.is_symlink())}
+    links = [
+        Problem(Origin(name), "", "a symbolic link", "the file itself: links are never followed")
+        for path, name in files.items()
+        if path.is_symlink()
     ]
-    loaded = load(blobs)
-    problems = loaded.problems or check(loaded.objects)
-    return len(loaded.objects), tuple(problems)
+    loaded = load([Blob(name, "", path.read_bytes()) for path, name in files.items() if not path.is_symlink()])
+    problems = judge_all(loaded.objects, [*loaded.problems, *links], addresses)
+    if not loaded.objects and not problems:
+        return 0, (Problem(Origin(str(directory)), "", "no manifest at all", "*.yaml files with manifests"),)
+    return len(loaded.objects), problems
 
 
-def plan(console: Console, look: Look, planned: Plan) -> None:
-    """What would be done, in order, and what not."""
+def plan(console: Console, wanted: Wanted, look: Look, planned: Plan) -> None:
+    """What would be done, in order, and what not; first of all, whether it is for the newest revision."""
+    for message in (*wanted.refused, *([f"Git cannot be asked: {wanted.git_error}"] if wanted.git_error else [])):
+        console.print("[red]refused[/]" if message in wanted.refused else "[red]stale[/]", end=" ")
+        console.print(f"{message}; this is the plan for {wanted.revision[:12]}", markup=False)
     ready = len(look.verdict.ready)
     if not planned.actions and not planned.later and not planned.held:
         console.print(f"nothing to do: {ready} objects are as the manifests want them")
@@ -75,7 +83,7 @@ def _action(console: Console, action: Action, sign: str) -> None:
     console.print(f"    {action.change.cause}: {action.reason}{place}", markup=False)
 
 
-def plan_data(look: Look, planned: Plan) -> dict[str, Any]:
+def plan_data(wanted: Wanted, look: Look, planned: Plan) -> dict[str, Any]:
     def told(actions: Sequence[Action]) -> list[dict[str, Any]]:
         return [
             {
@@ -90,6 +98,9 @@ def plan_data(look: Look, planned: Plan) -> dict[str, Any]:
         ]
 
     return {
+        "revision": wanted.revision,
+        "refused": list(wanted.refused),
+        "gitError": wanted.git_error,
         "now": told(planned.actions),
         "later": told(planned.later),
         "held": [asdict(hold) | {"ref": str(hold.ref)} for hold in planned.held],

@@ -13,10 +13,12 @@ from controller.manifests.image import ImageSpec
 from controller.manifests.load import Blob, Loaded, Manifest, load, parse_blob, wanted
 from controller.manifests.node import HostSpec, JailSpec
 from controller.manifests.problem import Problem
+from controller.manifests.references import DANGLING
 from controller.manifests.servers import BootServerSpec, BuildVMSpec, SanSpec
 from controller.manifests.site import SiteSpec
 
 __all__ = [
+    "DANGLING",
     "Blob",
     "BootServerSpec",
     "BuildVMSpec",

@@ -22,6 +22,8 @@ GENERATION = "0" * 12
 """As long as every generation's name."""
 
 _SHOWN = 8
+DANGLING = "the name of an existing"
+"""How the expectation of a reference that leads nowhere begins."""
 
 
 def references(world: World) -> Iterator[Problem]:
@@ -70,7 +72,7 @@ def _named(one: AnyManifest, path: Path, name: str, kind: str, known: Collection
     if name not in known:
         there = f"there is {', '.join(sorted(known)[:_SHOWN])}" if known else "there is none"
         more = ", …" if len(known) > _SHOWN else ""
-        yield problem(one, path, quoted(name), f"the name of an existing {kind} ({there}{more})", nearest(name, known))
+        yield problem(one, path, quoted(name), f"{DANGLING} {kind} ({there}{more})", nearest(name, known))
 
 
 def _host(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:

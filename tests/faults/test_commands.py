@@ -112,7 +112,7 @@ async def test_plan_shows_and_changes_nothing(play: Play) -> None:
     assert f"then jail/{SECOND}/cache create jail cache on {SECOND}\n" in said.out
     assert f"    new: it does not exist, jails/{SECOND}.yaml:" in said.out
     data = (await play.jailops("plan", "--output", "json")).data
-    assert set(data) == {"now", "later", "held", "ready"}
+    assert set(data) == {"revision", "refused", "gitError", "now", "later", "held", "ready"}
     assert sorted(one["object"] for one in data["now"]) == [f"addresses/{SECOND}", f"hostshare/{SECOND}"]
     assert {one["object"] for one in data["later"]} >= {f"jail/{SECOND}/cache"}
     assert set(data["now"][0]) == {"object", "summary", "reason", "risk", "cause", "origin"}

@@ -123,6 +123,8 @@ async def test_a_revision_that_is_not_believed(play: Play, shape: Shape) -> None
         assert told.status == 1
         assert f"refused {done.record['refused'][0]}\n" in told.out
         assert f" (what you can do: {shape.hint.format(**words)})\n" in told.out
+        planned = await play.jailops("plan")
+        assert f"refused {done.record['refused'][0]}; this is the plan for {good[:12]}\n" in planned.out
         assert shape.message.format(**words) in await play.stage.note(bad)
 
         await play.on(SECOND, f"ifconfig em0 inet {ADDRESS} -alias")
