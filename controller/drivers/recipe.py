@@ -269,10 +269,8 @@ def _jail_sets(root: str) -> Script:
     """The jails' base comes from the very world that the node runs (ezjail-admin install -h file:///dist)."""
     return sh(
         """stage base.txz
-mkdir -p {root}/dist
-tar -cJf {root}/dist/base.txz -C {root} --exclude ./dist --exclude ./boot/kernel .""".replace(
-            "{root}/dist/base.txz", "{sets}"
-        ).replace("{root}/dist", "{dist}"),
+mkdir -p {dist}
+tar -cJf {sets} -C {root} --exclude ./dist --exclude ./boot/kernel .""",
         root=root,
         dist=f"{root}/dist",
         sets=f"{root}/dist/base.txz",
@@ -298,13 +296,13 @@ def _packages(spec: ImageSpec, desired: Desired, image: str, root: str) -> Scrip
         sh(
             """cp /etc/resolv.conf "$D/etc/resolv.conf"
 mount -t devfs devfs {dev}
-trap 'umount {dev_q}' EXIT
+trap "umount $D/dev" EXIT
 env ASSUME_ALWAYS_YES=yes pkg -c "$D" install -y {wanted}
 for p in {wanted}; do pkg -c "$D" info -e "$p" || {{ echo "package $p is not installed"; exit 1; }}; done
 pkg -c "$D" clean -ay
 rm -f "$D"/var/db/pkg/repo-* "$D/etc/resolv.conf"
 umount {dev}
-trap - EXIT""".replace("'umount {dev_q}'", '"umount $D/dev"'),
+trap - EXIT""",
             dev=f"{root}/dev",
             wanted=wanted,
         ),
