@@ -197,13 +197,13 @@ def render(resource: Resource, entries: Sequence[HostEntry]) -> str:
 def candidate(main: str, include: str, text: str) -> Script:
     """Write the file beside the live one and let dhcpd read the main file with it in place of the live one."""
     return sh(
-        """grep -q -F {needle} {main} || {{ echo "{main} does not include {include}" >&2; exit 3; }}
+        """grep -v '^[[:space:]]*#' {main} | grep -q -F {needle} || {{ echo {missing} >&2; exit 3; }}
 {put} || exit 4
 sed {swap} {main} > {test} && dhcpd -4 -t -cf {test}
 status=$?
 rm -f {test}
 test $status = 0 || rm -f {new}
-exit $status""".replace('"{main} does not include {include}"', "{missing}"),
+exit $status""",
         needle=f'include "{include}"',
         missing=f"{main} does not include {include}",
         main=main,
