@@ -8,13 +8,14 @@ root; the config is then ours, because `ezjail-admin config` would drop the line
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
 from controller.drivers.explain import explain_jail
-from controller.drivers.places import Disk, disk_of, frozen, jail_directory, mount_points
+from controller.drivers.jails import Jails
+from controller.drivers.places import Disk, disk_of, jail_directory, mount_points
 from controller.encode import ezjail, fstab, jls, mounts
 from controller.encode.job import job_forget_script, job_look_script, job_start_script, parse_job
 from controller.encode.names import safename
@@ -169,28 +170,13 @@ echo absent""",
         checked((yield Run("start ezjail-admin install", start, lane="disk")), "start ezjail-admin install")
 
 
-class EzJails(Base):
-    kind: ClassVar[str] = "jail"
+class EzJails(Jails):
+    manager: ClassVar[str] = "ezjail"
+    stands_on: ClassVar[str] = "base"
+    spec_type: ClassVar[type[EzjailSpec]] = EzjailSpec
 
-    def resources(self, desired: Desired) -> Iterator[Resource]:
-        for (host, name), jail in sorted(desired.jails.items()):
-            if desired.hosts[host].spec.jails.manager == "ezjail":
-                spec = spec_of(desired, host, name)
-                after = (Ref(self.kind, f"{host}/{one}") for one in spec.after)
-                needs = (Ref("base", host), Ref("addresses", host), *after)
-                yield Resource(Ref(self.kind, f"{host}/{name}"), host, spec, needs, jail.origin)
-
-    def memory(self, resource: Resource) -> Mapping[str, Any]:
-        return asdict(resource.spec)
-
-    def retired(self, ref: Ref, memory: Mapping[str, Any], desired: Desired) -> Resource | None:
-        """Stopped and not started at boot; its files stay. Without its host's manifest nothing can be reached."""
-        host = str(memory["host"])
-        if host not in desired.hosts:
-            return None
-        fields = {name: frozen(value) for name, value in memory.items()}
-        spec = replace(EzjailSpec(**fields), running=False, after=())
-        return Resource(ref, host, spec, (Ref("filesystem", host),), retired=True)
+    def spec_of(self, desired: Desired, host: str, name: str) -> EzjailSpec:
+        return spec_of(desired, host, name)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         """Asked in the same words for every jail of a node, so the node is asked once."""

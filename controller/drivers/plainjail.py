@@ -6,14 +6,15 @@ with the host's own files at boot; here the copy in the memory /etc is kept equa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers.base import Explanation, World, answered, checked, last_words
 from controller.drivers.explain import explain_jail, only_written
-from controller.drivers.places import Disk, disk_of, frozen, jail_directory, mount_points
+from controller.drivers.jails import Jails
+from controller.drivers.places import Disk, disk_of, jail_directory, mount_points
 from controller.encode import fstab, jailconf, jls
 from controller.encode.job import job_forget_script, job_look_script, job_start_script, parse_job
 from controller.encode.names import safename
@@ -21,7 +22,7 @@ from controller.encode.sh import put_file, raw, sh
 from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall
 from controller.graph import Desired
-from controller.model import Answer, Change, Facts, Probe, Progress, Ref, Resource, Run, Seen, Steps, Unseen
+from controller.model import Answer, Change, Facts, Probe, Progress, Resource, Run, Seen, Steps, Unseen
 
 _JOBS = "/var/db/jailops/jobs"
 
@@ -118,28 +119,13 @@ def spec_of(desired: Desired, host: str, name: str) -> PlainSpec:
     )
 
 
-class PlainJails(Base):
-    kind: ClassVar[str] = "jail"
+class PlainJails(Jails):
+    manager: ClassVar[str] = "jail.conf"
+    stands_on: ClassVar[str] = "filesystem"
+    spec_type: ClassVar[type[PlainSpec]] = PlainSpec
 
-    def resources(self, desired: Desired) -> Iterator[Resource]:
-        for (host, name), jail in sorted(desired.jails.items()):
-            if desired.hosts[host].spec.jails.manager == "jail.conf":
-                spec = spec_of(desired, host, name)
-                after = (Ref(self.kind, f"{host}/{one}") for one in spec.after)
-                needs = (Ref("filesystem", host), Ref("addresses", host), *after)
-                yield Resource(Ref(self.kind, f"{host}/{name}"), host, spec, needs, jail.origin)
-
-    def memory(self, resource: Resource) -> Mapping[str, Any]:
-        return asdict(resource.spec)
-
-    def retired(self, ref: Ref, memory: Mapping[str, Any], desired: Desired) -> Resource | None:
-        """Stopped; without its file it is not started at boot. Its root stays."""
-        host = str(memory["host"])
-        if host not in desired.hosts:
-            return None
-        fields = {name: frozen(value) for name, value in memory.items()}
-        spec = replace(PlainSpec(**fields), running=False, after=())
-        return Resource(ref, host, spec, (Ref("filesystem", host),), retired=True)
+    def spec_of(self, desired: Desired, host: str, name: str) -> PlainSpec:
+        return spec_of(desired, host, name)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         spec: PlainSpec = resource.spec
