@@ -2,15 +2,18 @@
 # root, the daemons of the real lab. Nothing is written outside this directory except by that installation.
 
 PYTHON ?= python3
+# Tests side by side: what they start keeps a processor busy.
+WORKERS ?= $(shell nproc)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: help demo play test check lint types imports lab lock clean
+.PHONY: help demo play test chaos check lint types imports lab lock clean
 
 help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
 	@echo 'make play     the same site, kept running for you to push to'
 	@echo 'make test     every check and every test (as root also those of the real lab)'
+	@echo 'make chaos    a hundred deaths while images are built (ten minutes); ROUNDS=N for more'
 	@echo 'make check    style, types and import directions only'
 	@echo 'make lock     pin the dependencies of pyproject.toml again'
 	@echo 'make clean    remove what these targets made'
@@ -23,7 +26,10 @@ play: .venv/runtime.stamp
 	$(BIN)/jailops demo $(ARGS)
 
 test: check lab
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: .venv/test.stamp
+	JAILOPS_ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -n 0 -s tests/faults/test_kills.py $(ARGS)
 
 check: lint types imports
 

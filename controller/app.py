@@ -14,26 +14,30 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import time
+from time import monotonic, time
 
 import structlog
 
-from controller.drivers import ended_builds
+from controller import watchdog
+from controller.drivers import at_rest, ended_builds
 from controller.errors import ControllerError, Retry, Stall
+from controller.graph import Desired
 from controller.hands import Hands
-from controller.metrics import Metrics, reboot_pending
+from controller.metrics import Metrics, pending_since
 from controller.model import Record
+from controller.power import PowerControl
 from controller.reconcile import Controller
-from controller.revision import Limits, Revisions
+from controller.removal import Limits
+from controller.revision import Revisions
 from controller.schedule import Wake
 from controller.settings import Settings
 from controller.source import GitSettings, GitSource
-from controller.store import Store, record_of
+from controller.store import Store, record_of, status_of
 from controller.transport import Fence, Fleet
 from controller.vault import Vault
-from controller.web.server import Health, application, serve
+from controller.web.server import Health, application, listening, serve
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +76,9 @@ async def build(settings: Settings, *, patience: float | None = None, acts: bool
             # Grows over restarts and over controllers with other stores, so that the one that came last acts.
             number = store.next_fence(int(time())) if acts else 0
             fence = Fence(number, f"{socket.gethostname()[:40]}-{os.getpid()}")
-            hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via)
-            revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes and acts)
             vault = Vault(settings.secrets.directory)
+            hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via, PowerControl(vault, store))
+            revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes and acts)
             look_timeout = settings.ssh.look_timeout
             controller = Controller(store, hands, revisions, vault, look_timeout=look_timeout, patience=patience)
             yield App(settings, store, fleet, hands, revisions, controller, Metrics())
@@ -99,7 +103,8 @@ def source(settings: Settings) -> GitSource:
 
 def _limits(settings: Settings) -> Limits:
     policy = settings.policy
-    return Limits(policy.max_removed, policy.max_removed_percent, frozenset(policy.addresses))
+    addresses = frozenset(map(str, policy.addresses))
+    return Limits(policy.max_removed, policy.max_removed_percent, policy.max_removed_per_day, addresses)
 
 
 @contextmanager
@@ -165,7 +170,8 @@ async def follow(settings: Settings, pid: int) -> Record:
         while True:
             for one in store.passes(1):
                 if one.started >= asked and (not before or one.id > before[0].id):
-                    return record_of(one.record)
+                    statuses = tuple(status_of(status) for status, _ in store.statuses())
+                    return replace(record_of(one.record), statuses=statuses)
             if holder(settings) is None:
                 raise Retry("cannot follow the pass: the daemon ended")
             await asyncio.sleep(0.1)
@@ -173,10 +179,10 @@ async def follow(settings: Settings, pid: int) -> Record:
 
 async def run(settings: Settings) -> None:
     """The daemon: look when something wakes it, until a signal ends it."""
-    with only_one(settings):
+    with only_one(settings), listening(settings.web.listen) as sock:
         async with build(settings, patience=_PATIENCE) as app:
             wake = Wake(settings.schedule.interval, settings.schedule.jitter)
-            health = Health(started=time(), stale_after=max(900.0, 5 * settings.schedule.interval))
+            health = Health(started=monotonic(), stale_after=max(900.0, 5 * settings.schedule.interval))
             stop = app.controller.stop
             _signals(wake, stop)
             wake.start()
@@ -184,7 +190,8 @@ async def run(settings: Settings) -> None:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     pages = application(app.metrics.registry, health)
-                    tasks.create_task(serve(pages, settings.web.listen, stop), name="web")
+                    tasks.create_task(serve(pages, sock, stop), name="web")
+                    tasks.create_task(watchdog.tell(lambda: not health.problem(monotonic()), stop), name="watchdog")
                     tasks.create_task(_loop(app, wake, health), name="reconcile")
             finally:
                 wake.stop()
@@ -200,27 +207,27 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
         raise
     look = app.controller.last
     if look is not None:
-        up = {host: problem is None for host, problem in look.world.observed.hosts.items()}
-        app.metrics.passed(record, look.verdict.changes, _pending(app.store, record))
+        # A build VM that is off as it should be is no machine that is away.
+        asked, resting = look.world.observed.hosts, at_rest(look.world.observed)
+        up = {host: problem is None for host, problem in asked.items() if host not in resting}
+        hosts = {one.ref: one.host for one in look.resources}
+        app.metrics.passed(record, look.verdict.changes, _pending(app.store, record, look.world.desired), hosts)
         app.metrics.endpoints(up, app.hands.last_seen)
         for ended in ended_builds(look.world.observed):
             if app.store.build_ended(
-                ended.image, ended.generation, ended.result, ended.started, ended.finished, ended.message
+                ended.layer, ended.image, ended.name, ended.result, ended.started, ended.finished, ended.message
             ):
-                app.metrics.build_ended(
-                    ended.image, ended.seconds, ended.finished or time(), good=ended.result == "done"
-                )
+                good = ended.result == "done"
+                app.metrics.build_ended(ended.layer, ended.image, ended.seconds, ended.finished or time(), good=good)
     _git_metrics(app, refused=len(record.refused))
     return record
 
 
-def _pending(store: Store, record: Record) -> dict[str, float]:
-    """Since when each host waits for its reboot: kept over restarts, and while the host is not seen."""
+def _pending(store: Store, record: Record, desired: Desired) -> dict[str, float]:
+    """Since when each host waits for its reboot: kept over restarts."""
     before: dict[str, float] = json.loads(store.get("reboots", "{}"))
-    states = {one.ref.name: one for one in record.statuses if one.ref.kind == "node"}
-    now = record.started + record.seconds
-    pending = {name: before.get(name, now) for name, one in states.items() if reboot_pending(one)}
-    pending |= {name: since for name, since in before.items() if name in states and states[name].state == "Unknown"}
+    never = [name for name, host in desired.hosts.items() if host.spec.reboot.policy == "never"]
+    pending = pending_since(before, record, never)
     if pending != before:
         store.put("reboots", json.dumps(pending, sort_keys=True))
     return pending
@@ -241,7 +248,7 @@ async def _loop(app: App, wake: Wake, health: Health) -> None:
         if stop.is_set():
             return
         record = await _pass(app, trigger, stop)
-        health.last_pass = time()
+        health.last_pass = monotonic()
         health.ready = health.ready or record is not None
         look = app.controller.last
         if look is not None:
@@ -269,10 +276,10 @@ async def _pass(app: App, trigger: str, stop: asyncio.Event) -> Record | None:
             raise
         log.warning("stopped in the middle of a pass", trigger=trigger)
     except ControllerError as error:
-        log.error("pass failed", problem=str(error), hint=getattr(error, "hint", "") or None)
+        log.error("pass failed", trigger=trigger, problem=str(error), hint=getattr(error, "hint", "") or None)
         app.metrics.crashed(time())
     except Exception:
-        log.exception("pass failed: this is a fault of jailops")
+        log.exception("pass failed: this is a fault of jailops", trigger=trigger)
         app.metrics.crashed(time())
     finally:
         # Also when something else brought the daemon down: nothing may go on while the parts below it close.

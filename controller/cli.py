@@ -6,7 +6,9 @@ Exit status: 0 done, clean or converged; 1 problems or failures; 2 wrong usage; 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,9 +23,13 @@ import typer
 from rich.console import Console
 
 from controller import __version__, app, settings, show
-from controller.errors import ControllerError, Stall
+from controller.buildlog import layer_named, read_log
+from controller.errors import ControllerError, Misnamed, Stall
+from controller.explain import Explained
+from controller.explain import explain as explain_image
 from controller.logs import configure
-from controller.model import Record
+from controller.model import Record, Ref
+from controller.pins import known_image, rollback_to
 from controller.starter import write_settings, write_site
 from controller.store import Store
 
@@ -38,6 +44,10 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+build = typer.Typer(help="Look at builds.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(build, name="build")
+rollouts = typer.Typer(help="Stop rollouts of images and let them go on.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(rollouts, name="rollout")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -47,6 +57,7 @@ Config = Annotated[
 _CONFIG = settings.DEFAULT_PATH
 Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="For people or for programs.")]
 
+_HEX = frozenset("0123456789abcdef")
 EXIT = {"converged": 0, "progressing": 3, "held": 3, "failed": 1, "refused": 1}
 
 
@@ -103,13 +114,18 @@ def check(
     """Print every problem of a set of manifests, each with its place. Exit status 0: clean; 1: problems; 2: usage."""
     directory = Path(what)
     if directory.is_dir():
-        addresses = _load(config).policy.addresses if config.exists() else ()
+        addresses = map(str, _load(config).policy.addresses) if config.exists() else ()
         objects, problems = show.check_directory(directory, frozenset(addresses))
+    elif directory.is_file():
+        _fail(f"cannot check {what}: it is a file; give the directory of all manifests, they are judged together", 2)
     else:
         if not config.exists():
             _fail(f"cannot check {what}: no such directory, and no settings {config} to look a revision up in", 2)
         loaded = _load(config)
-        objects, problems = _finish(lambda: _check_revision(loaded, what))
+        try:
+            objects, problems = _finish(lambda: _check_revision(loaded, what))
+        except Misnamed as error:
+            _fail(f"cannot check {what}: no such directory, and no such revision: {_told(error)}", 2)
     for problem in problems:
         out.print(str(problem), markup=False)
     out.print(f"{objects} objects, {len(problems)} problems" if problems else f"{objects} objects, no problems")
@@ -131,18 +147,63 @@ def status(config: Config = _CONFIG, output: Output = "text") -> None:
 def history(
     config: Config = _CONFIG,
     output: Output = "text",
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many passes.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many passes.")] = 20,
     revision: Annotated[str, typer.Option("--revision", help="Only passes for this commit.")] = "",
 ) -> None:
     """Show what was done, newest first. The same stands on the commits: git log --notes=jailops."""
+    if revision and (len(revision) < 4 or set(revision) - _HEX):
+        _fail(f"cannot look for {revision}: give a commit id, or at least its first four digits", 2)
     with _store(_load(config)) as store:
         passes = store.passes(limit, revision)
+    if revision and not passes:
+        missing = f"no pass is known for a commit {revision}"
+        _fail(f"{missing}: it was refused, a later one came with it, or it is not of this site", 1)
     if output == "json":
         out.print_json(data=[asdict(one) for one in passes], default=str)
         return
     for one in passes:
         when = datetime.fromtimestamp(one.started, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         out.print(f"{when} {one.revision[:12]} {one.said}", markup=False)
+
+
+@cli.command(epilog="Example: jailops explain image/freebsd13")
+def explain(
+    what: Annotated[str, typer.Argument(help="The image: NAME or image/NAME.")],
+    config: Config = _CONFIG,
+    output: Output = "text",
+) -> None:
+    """Say which inputs make an image's generation another one than the newest before it, and which commit did each."""
+    image = what.removeprefix("image/")
+    if not image or "/" in image:
+        _fail(f"cannot explain {what}: only images can be explained, NAME or image/NAME", 2)
+    loaded = _load(config)
+    found = _finish(lambda: _explain(loaded, image))
+    if output == "json":
+        out.print_json(data=asdict(found))
+    else:
+        show.explained(out, found)
+
+
+@build.command(name="log", epilog="Example: jailops build log world/freebsd13 --follow")
+def build_log(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="The layer, as status names it: world/NAME, packages/NAME or image/NAME; NAME alone for the only one so "
+            "called, or the only one of them that is being built."
+        ),
+    ],
+    config: Config = _CONFIG,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build ends.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="An earlier try, by its number; a wrong one lists them.")
+    ] = None,
+) -> None:
+    """Print the log of a layer's build from the build VM, from its beginning. With --follow, a build that fails is a failure."""
+    if follow and attempt is not None:
+        _fail(f"cannot follow attempt {attempt}: it is over", 2)
+    loaded = _load(config)
+    _finish(lambda: _build_log(loaded, what, follow=follow, attempt=attempt))
 
 
 @cli.command(epilog="Example: jailops retry image/freebsd13")
@@ -163,12 +224,83 @@ def retry(
 
 @cli.command(epilog="Example: jailops approve 4f5d…")
 def approve(
-    revision: Annotated[str, typer.Argument(help="The full id of the refused commit.")], config: Config = _CONFIG
+    what: Annotated[str, typer.Argument(help="What the refusal names: a full commit id, or the id of a removal.")],
+    config: Config = _CONFIG,
 ) -> None:
-    """Let exactly this commit through although it removes much or rewrites history."""
-    if len(revision) not in (40, 64) or set(revision) - set("0123456789abcdef"):
-        _fail(f"cannot approve {revision}: give the full commit id, as the refusal names it", 2)
-    _request(_load(config), "approve", revision)
+    """Let exactly this through: a commit that rewrites history, or the removal of exactly these objects."""
+    if len(what) not in (16, 40, 64) or set(what) - _HEX:
+        _fail(f"cannot approve {what}: give the full id that the refusal names", 2)
+    loaded = _load(config)
+    with _store(loaded) as store:
+        waiting = store.get("approvable")
+    if what != waiting:
+        now = f"what waits for one is {waiting}" if waiting else "nothing waits for one"
+        _fail(f"cannot approve {what}: {now}, as of the last pass (jailops apply makes another)", 2)
+    _request(loaded, "approve", what)
+
+
+@cli.command(epilog='Example: jailops rollback host/node1 --reason "the new kernel drops packets"')
+def rollback(
+    what: Annotated[
+        str, typer.Argument(help="A host, or an image for all of its hosts: NAME, host/NAME or image/NAME.")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record on the commit. Must be given.")] = "",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="The generation. Default: for a host what it proved last, if that was made before the wanted one; else the "
+            "newest complete one before the wanted one that has failed on no host.",
+        ),
+    ] = "",
+    config: Config = _CONFIG,
+) -> None:
+    """Have a host, or all hosts of an image, boot an earlier generation until a newer commit is in force.
+
+    DHCP leads there with the next pass; the reboot is as the host's policy says.
+    """
+    if not reason.strip():
+        example = f'jailops rollback {what} --reason "the new kernel drops packets"'
+        _fail(f"cannot roll back {what}: say why, it stands in the record of every pass: {example}", 2)
+    if not reason.isprintable():
+        _fail(f"cannot roll back {what}: the reason stands in the record of every pass, so it is one line of text", 2)
+    loaded = _load(config)
+    with _store(loaded) as store:
+        asked = rollback_to(store, what, to)
+    if asked.warning:
+        err.print(f"jailops: {asked.warning}", markup=False)
+    _request(loaded, "rollback", asked.request(_actor(), reason), f"{what} to {asked.generation}")
+
+
+@rollouts.command(epilog="Example: jailops rollout pause freebsd13")
+def pause(
+    image: Annotated[str, typer.Argument(help="The image: NAME or image/NAME.")],
+    config: Config = _CONFIG,
+) -> None:
+    """Reboot no further host of an image until it is resumed. One that reboots already goes on."""
+    loaded = _load(config)
+    with _store(loaded) as store:
+        image = known_image(store, image.removeprefix("image/"))
+        paused = image in store.requests("pause")
+    if paused:
+        out.print(f"pause {image}: it is paused already", markup=False)
+    else:
+        _request(loaded, "pause", image)
+
+
+@rollouts.command(epilog="Example: jailops rollout resume freebsd13")
+def resume(
+    image: Annotated[str, typer.Argument(help="The image: NAME or image/NAME.")],
+    config: Config = _CONFIG,
+) -> None:
+    """Let the rollout of an image go on."""
+    image = image.removeprefix("image/")
+    loaded = _load(config)
+    with Store(app.store_path(loaded)) as store:
+        if image not in store.requests("pause"):
+            _fail(f"cannot resume {image}: its rollout is not paused", 2)
+        store.done_request("pause", [image])
+    _woken(loaded, f"resume {image}")
 
 
 @cli.command(epilog="Example: ssh jailops@controller.example.org jailops wake")
@@ -281,19 +413,43 @@ async def _plan(loaded: settings.Settings, ref: str) -> tuple[Any, Any, Any]:
         return wanted, look, built.controller.plan(look)
 
 
+async def _explain(loaded: settings.Settings, image: str) -> Explained:
+    async with app.build(loaded, acts=False) as built:
+        return await explain_image(image, built.revisions, built.store)
+
+
+async def _build_log(loaded: settings.Settings, what: str, *, follow: bool, attempt: int | None) -> None:
+    async with app.build(loaded, acts=False) as built:
+        desired = built.controller.known((await built.revisions.wanted()).desired)
+        busy = [Ref(**one["ref"]) for one, _ in built.store.statuses() if one["busy"]]
+        resource = layer_named(what, desired, busy)
+        built.hands.know(desired)
+        async for piece in read_log(resource, built.hands, say=_aside, follow=follow, attempt=attempt):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+
 async def _check_revision(loaded: settings.Settings, ref: str) -> tuple[int, tuple[Any, ...]]:
     async with app.build(loaded, acts=False) as built:
         judged = await built.revisions.judge_named(ref)
         return len(judged.objects), judged.problems
 
 
-def _request(loaded: settings.Settings, verb: str, argument: str) -> None:
+def _request(loaded: settings.Settings, verb: str, argument: str, shown: str = "") -> None:
     with Store(app.store_path(loaded)) as store:
         store.request(verb, argument, time())
-    woken = app.wake(loaded)
+    _woken(loaded, f"{verb} {shown or argument}")
+
+
+def _woken(loaded: settings.Settings, what: str) -> None:
     out.print(
-        f"{verb} {argument}: noted; {'the daemon looks now' if woken else 'the next pass takes it'}", markup=False
+        f"{what}: noted; {'the daemon looks now' if app.wake(loaded) else 'the next pass takes it'}", markup=False
     )
+
+
+def _actor() -> str:
+    """Who types this, for the record."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _load(path: Path, *, talks: bool = False) -> settings.Settings:
@@ -321,6 +477,10 @@ def _finish(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     except KeyboardInterrupt:
         err.print("interrupted")
         raise typer.Exit(130) from None
+    except asyncio.CancelledError:
+        # What SIGTERM does to a command that has to tidy up: it has.
+        err.print("terminated")
+        raise typer.Exit(143) from None
     except BaseExceptionGroup as group:
         ours, rest = group.split(ControllerError)
         if ours is None or rest is not None:
@@ -334,6 +494,11 @@ def _finish(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def _told(error: ControllerError) -> str:
     hint = getattr(error, "hint", "")
     return f"{error}\n  what you can do: {hint}" if hint else str(error)
+
+
+def _aside(message: str) -> None:
+    """For who watches, beside what is printed."""
+    err.print(f"jailops: {message}", markup=False)
 
 
 def _fail(message: str, status: int) -> NoReturn:

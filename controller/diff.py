@@ -9,9 +9,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from traceback import extract_tb
 
 from controller.drivers import DRIVERS, World
-from controller.errors import ControllerError, Stall, Wait
+from controller.drivers.base import differs
+from controller.errors import FAULT, ControllerError, Stall, Wait
 from controller.model import Cause, Change, Facts, Held, Hold, Ref, Resource, State, Status
 
 
@@ -55,6 +57,29 @@ def digest_of(facts: Facts | None) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
+def watched(change: Change) -> Hold:
+    """What differs by hand and is left so, because the Site only warns of it."""
+    told = DRIVERS[change.ref.kind].explain(change)
+    return Hold(
+        change.ref,
+        "watched",
+        f"differs by hand: {told.reason}; the Site says only to warn, so jailops does not {told.summary}",
+        hint=f"undo it by hand, or have jailops do it: {change.ref.kind}: enforce in spec.drift of the Site",
+    )
+
+
+def contested(change: Change, times: int) -> Hold:
+    """Somebody else wants it otherwise, and has said so more often than jailops."""
+    told = DRIVERS[change.ref.kind].explain(change)
+    return Hold(
+        change.ref,
+        "contested",
+        f"changed by hand once more, after jailops put it back {times} times within an hour: {told.reason}",
+        hint="find who or what else changes it. If that is right, push it; if not, stop it, then: "
+        f"jailops retry {change.ref}",
+    )
+
+
 def _judge_one(
     resource: Resource, world: World, known: Mapping[Ref, str], wants: dict[Ref, Facts | None]
 ) -> Change | Hold | Status:
@@ -68,7 +93,7 @@ def _judge_one(
     try:
         want = DRIVERS[ref.kind].want(resource, world)
     except Wait as wait:
-        return Hold(ref, "waiting", str(wait))
+        return Hold(ref, "busy" if wait.under_way else "waiting", str(wait))
     except Stall as stall:
         return Hold(ref, "stalled", str(stall), stall.hint)
     except ControllerError as error:
@@ -76,30 +101,22 @@ def _judge_one(
     except ValueError as error:
         # An encoder refused a value: the manifest says something that no machine can be told.
         return Hold(ref, "stalled", f"cannot write the settings of {ref}: {error}", f"change {resource.origin}")
+    except Exception as error:
+        # Deciding logs nothing, so the place is told here; not the error's own words, which may hold anything.
+        *_, place = extract_tb(error.__traceback__)
+        where = f"{type(error).__name__} in its driver ({place.name}, line {place.lineno})"
+        return Hold(ref, "stalled", f"cannot say what {ref} should be: {where}", FAULT)
     wants[ref] = want
     if seen.busy is not None:
         return Hold(ref, "busy", seen.busy.stage)
+    detail = {**seen.detail, **DRIVERS[ref.kind].told(resource, world)}
     if not differs(want, seen.facts):
         state: State = "Retired" if resource.retired else "Ready"
-        return Status(ref, state, origin=resource.origin, detail=seen.detail)
+        return Status(ref, state, str(detail.get("says", "")), origin=resource.origin, detail=detail)
     cause = _cause(resource, want, known)
-    if cause == "drift" and drift_mode(world, ref) == "ignore":
-        return Status(
-            ref, "Ready", "differs by hand; the Site ignores that", origin=resource.origin, detail=seen.detail
-        )
-    return Change(resource, want, seen.facts, cause, seen.detail)
-
-
-def drift_mode(world: World, ref: Ref) -> str:
-    """What the Site says about changes made by hand to objects of this kind."""
-    return {str(kind): str(mode) for kind, mode in world.desired.site.drift.items()}.get(ref.kind, "enforce")
-
-
-def differs(want: Facts | None, have: Facts | None) -> bool:
-    """Only the fields that are wanted are ours to compare."""
-    if want is None or have is None:
-        return want is not have
-    return any(have.get(name) != value for name, value in want.items())
+    if cause == "drift" and world.drift_mode(ref) == "ignore":
+        return Status(ref, "Ready", "differs by hand; the Site ignores that", origin=resource.origin, detail=detail)
+    return Change(resource, want, seen.facts, cause, detail)
 
 
 def _cause(resource: Resource, want: Facts | None, known: Mapping[Ref, str]) -> Cause:
@@ -117,6 +134,7 @@ _STATES: Mapping[Held, State] = {
     "busy": "Changing",
     "failed": "Failed",
     "not-converging": "NotConverging",
+    "contested": "Contested",
     "watched": "Drifted",
 }
 

@@ -5,6 +5,7 @@ ControllerError
 │   └── Indeterminate   it was sent, but nobody knows whether it ran: look before doing anything else
 ├── Wait           another object must come first       (image still building)             .on
 └── Stall          a person must act                    (bad manifest, host key changed)   .hint
+    └── Misnamed        what a person named does not exist: wrong usage, where it came from the command line
 
 Messages begin with what could not be done ("cannot …"), name the object, and never hold a secret.
 """
@@ -29,11 +30,12 @@ class Indeterminate(Retry):
 
 
 class Wait(ControllerError):
-    """Another object must be ready first."""
+    """Another object must be ready first. `under_way`: that is being seen to, and worth looking at again soon."""
 
-    def __init__(self, message: str, *, on: str) -> None:
+    def __init__(self, message: str, *, on: str, under_way: bool = False) -> None:
         super().__init__(message)
         self.on = on
+        self.under_way = under_way
 
 
 class Stall(ControllerError):
@@ -42,3 +44,11 @@ class Stall(ControllerError):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+FAULT = "this is a fault of jailops: please report it with the log"
+"""What a person can do about an error that nobody foresaw."""
+
+
+class Misnamed(Stall):
+    """What a person named is not there, or is no name of such a thing."""

@@ -2,21 +2,22 @@
 
 In: plans. Out: one outcome per action, none lost, whatever happens. An outcome "done" says only that the steps ended as
 their driver expected; proof is the next look. The intent is written to the store before the first step of an action and
-the result after its last, so that a crash in between is known as one.
+the result after its last, so that a crash in between is known as one. Right before an action begins it is judged once more, and
+one whose turn did not come while its pass waited never begins: the next pass decides on what is true then.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
 from controller.encode.sh import fill, holes
-from controller.errors import ControllerError, Indeterminate, Stall, Wait
-from controller.model import Action, Answer, Lane, Outcome, Plan, Result, Run, StepResult
+from controller.errors import FAULT, ControllerError, Indeterminate, Stall, Wait
+from controller.model import Action, Answer, Lane, Outcome, Plan, Power, PowerOp, Result, Step, StepResult
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,8 @@ class Acts(Protocol):
     async def ask(self, host: str, lane: Lane, scripts: Sequence[str], timeout: float) -> list[Answer]: ...
 
     async def act(self, host: str, lane: Lane, script: str, timeout: float) -> Answer: ...
+
+    async def power(self, host: str, op: PowerOp, timeout: float) -> Answer: ...
 
 
 class Journal(Protocol):
@@ -41,9 +44,14 @@ class Secrets(Protocol):
         ...
 
 
+Overtaken: TypeAlias = Callable[[Action], str]
+"""Why an action is not to be begun any more, as of this moment; empty when it is."""
+
+
 class Executor:
     """Performs plans. A pass does not wait for ever: what takes longer than `patience` goes on by itself, its machine is
-    left alone meanwhile, and its outcome comes with a later pass. So one sick machine never delays the others."""
+    left alone meanwhile, and its outcome comes with a later pass; what waits for its turn there is given up. So one sick
+    machine never delays the others, and nothing is done on an old look."""
 
     def __init__(self, fleet: Acts, journal: Journal, secrets: Secrets, patience: float | None) -> None:
         self._fleet = fleet
@@ -56,22 +64,31 @@ class Executor:
 
     @property
     def busy(self) -> Mapping[str, str]:
-        """Machine -> what is being done there still."""
-        return {action.change.resource.host: action.summary for action in self._running.values()}
+        """Machine -> what is being done there still: of several the first, for the others wait their turn."""
+        return {action.change.resource.host: action.summary for action in reversed(self._running.values())}
 
-    async def perform(self, plan: Plan, stop: asyncio.Event) -> list[Outcome]:
+    async def perform(self, plan: Plan, stop: asyncio.Event, overtaken: Overtaken) -> list[Outcome]:
         """Begin all actions; return the outcomes of those that ended in time, and of earlier ones that ended since.
 
         When `stop` is set, running actions go on and no further one begins.
         """
+        over = asyncio.Event()
+
+        def may_begin() -> bool:
+            return not (stop.is_set() or over.is_set())
+
         begun = {
-            asyncio.create_task(self._one(action, stop), name=str(action.change.ref)): action for action in plan.actions
+            asyncio.create_task(self._one(action, may_begin, overtaken), name=str(action.change.ref)): action
+            for action in plan.actions
         }
         self._running |= begun
         for task in begun:
             task.add_done_callback(self._note)
-        if begun:
-            await asyncio.wait(begun, timeout=self._patience)
+        try:
+            if begun:
+                await asyncio.wait(begun, timeout=self._patience)
+        finally:
+            over.set()
         return self.ended()
 
     def ended(self) -> list[Outcome]:
@@ -94,11 +111,14 @@ class Executor:
         if outcome is not None:
             self._ended.append(outcome)
 
-    async def _one(self, action: Action, stop: asyncio.Event) -> Outcome | None:
-        host = action.change.resource.host
-        async with self._locks.setdefault(host, asyncio.Lock()):
-            if stop.is_set():
+    async def _one(self, action: Action, may_begin: Callable[[], bool], overtaken: Overtaken) -> Outcome | None:
+        change = action.change
+        async with self._locks.setdefault(change.resource.host, asyncio.Lock()):
+            if not may_begin():
                 return None
+            if why := overtaken(action):
+                log.info("not begun", object=str(change.ref), summary=action.summary, message=why)
+                return Outcome(change.ref, action.summary, change.cause, "waiting", why)
             entry = self._journal.intend(action, time())
             outcome = await _perform(action, self._fleet, self._secrets)
             self._journal.ended(entry, outcome, time())
@@ -128,7 +148,7 @@ async def _perform(action: Action, fleet: Acts, secrets: Secrets) -> Outcome:
         message = str(error)
     except Exception as error:
         message = f"cannot finish: {type(error).__name__} in the driver of {action.change.ref}"
-        hint = "this is a fault of jailops: please report it with the log"
+        hint = FAULT
         log.exception("driver failed", object=str(action.change.ref))
     seconds = monotonic() - started
     change = action.change
@@ -147,17 +167,25 @@ async def _take(action: Action, fleet: Acts, secrets: Secrets, done: list[StepRe
         answer = await _run(step, action, fleet, secrets, done)
 
 
-async def _run(step: Run, action: Action, fleet: Acts, secrets: Secrets, done: list[StepResult]) -> Answer:
+async def _run(step: Step, action: Action, fleet: Acts, secrets: Secrets, done: list[StepResult]) -> Answer:
     host = step.host or action.change.resource.host
-    script = fill(step.script, secrets.values(holes(step.script)))
     started = monotonic()
     try:
-        if step.writes:
-            answer = await fleet.act(host, step.lane, script, step.timeout)
-        else:
-            (answer,) = await fleet.ask(host, step.lane, [script], step.timeout)
+        answer = await _answer(step, host, fleet, secrets)
     except ControllerError as error:
         done.append(StepResult(step.label, host, None, monotonic() - started, str(error)))
         raise
-    done.append(StepResult(step.label, host, answer.exit, answer.seconds))
+    done.append(
+        StepResult(step.label, host, answer.exit, answer.seconds, answer.out if isinstance(step, Power) else "")
+    )
+    return answer
+
+
+async def _answer(step: Step, host: str, fleet: Acts, secrets: Secrets) -> Answer:
+    if isinstance(step, Power):
+        return await fleet.power(host, step.op, step.timeout)
+    script = fill(step.script, secrets.values(holes(step.script)))
+    if step.writes:
+        return await fleet.act(host, step.lane, script, step.timeout)
+    (answer,) = await fleet.ask(host, step.lane, [script], step.timeout)
     return answer

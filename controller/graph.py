@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from ipaddress import IPv4Address
 from typing import Any
 
 from controller.manifests import (
@@ -24,6 +25,18 @@ from controller.manifests import (
 
 
 @dataclass(frozen=True)
+class Pin:
+    """An operator's word that a host is to boot an earlier generation."""
+
+    generation: str
+    actor: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"pinned to {self.generation} by {self.actor}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Desired:
     """What one revision asks for."""
 
@@ -34,6 +47,16 @@ class Desired:
     hosts: Mapping[str, Manifest[HostSpec]] = field(default_factory=dict)
     jails: Mapping[tuple[str, str], Manifest[JailSpec]] = field(default_factory=dict)
     site: SiteSpec = field(default_factory=SiteSpec)
+    toolchains: Mapping[str, str] = field(default_factory=dict)
+    """Build VM -> what it compiles with, as it was seen last: it goes into what is built as the manifests do."""
+    tips: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Build VM -> ``URL REF`` -> the commit there as it was seen last; empty when the server has no such ref."""
+    revision: str = ""
+    """The commit that says all this."""
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """Host -> the generation that an operator wants there, until a newer commit is in force."""
+    paused: frozenset[str] = frozenset()
+    """Images whose rollout an operator has stopped."""
 
     def hosts_of_image(self, image: str) -> list[Manifest[HostSpec]]:
         return [host for _, host in sorted(self.hosts.items()) if host.spec.image == image]
@@ -80,7 +103,7 @@ _SHELVES = {
 
 def resolve(objects: Iterable[Manifest[Any]]) -> Desired:
     """Put every object on its shelf. The objects have passed `manifests.check`, so every reference leads somewhere."""
-    shelves: dict[str, dict[Any, Any]] = {shelf: {} for shelf in (*_SHELVES.values(), "jails")}
+    shelves: dict[str, Any] = {shelf: {} for shelf in (*_SHELVES.values(), "jails")}
     site = SiteSpec()
     for manifest in objects:
         if manifest.kind == "Site":
@@ -106,3 +129,20 @@ def host_share(desired: Desired, host: str) -> str:
 def target_iqn(desired: Desired, host: str) -> str:
     san = desired.sans[desired.hosts[host].spec.san].spec
     return f"{san.iscsi.iqn_prefix}:{host}"
+
+
+def hypervisor(desired: Desired, build_vm: str) -> str:
+    """What the controller calls the machine on which a build VM runs: by the name of the San or BootServer that it is, else
+    after the first build VM on it, with a sign that no name of a manifest holds. The build VM has a `vm` block."""
+    place = _hypervisor_place(desired, build_vm)
+    servers: tuple[Mapping[str, Manifest[Any]], ...] = (desired.sans, desired.boot_servers)
+    for name, one in (item for shelf in servers for item in sorted(shelf.items())):
+        if (one.spec.ssh.address, one.spec.ssh.port) == place:
+            return name
+    first = next(name for name in sorted(desired.build_vms) if _hypervisor_place(desired, name) == place)
+    return f"{first}:hypervisor"
+
+
+def _hypervisor_place(desired: Desired, build_vm: str) -> tuple[IPv4Address, int] | None:
+    vm = desired.build_vms[build_vm].spec.vm
+    return (vm.hypervisor.ssh.address, vm.hypervisor.ssh.port) if vm is not None else None

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from controller.errors import ControllerError, Retry
-from controller.graph import Desired
+from controller.graph import Desired, hypervisor
 from controller.manifests import HostSsh, Ssh
-from controller.model import Answer, Lane
+from controller.model import Answer, Lane, PowerOp
+from controller.power import PowerControl
 from controller.transport import Endpoint, Fence, Fleet
 
 
 class Hands:
-    """A fleet that knows who acts."""
+    """A fleet that knows who acts, and the switches of its machines."""
 
-    def __init__(self, fleet: Fleet, fence: Fence, key_file: Path, via: Mapping[str, str]) -> None:
+    def __init__(
+        self, fleet: Fleet, fence: Fence, key_file: Path, via: Mapping[str, str], switches: PowerControl
+    ) -> None:
         self._fleet = fleet
         self._fence = fence
         self._key_file = key_file
         self._via = via
+        self._switches = switches
 
     def know(self, desired: Desired) -> None:
         """Reach exactly the machines of these manifests. Unchanged ones keep their connections."""
         self._fleet.update(endpoints(desired, self._key_file, self._via))
+        self._switches.know(desired)
 
     async def ask_each(
         self, host: str, lane: Lane, scripts: Sequence[str], timeout: float
@@ -40,6 +45,13 @@ class Hands:
     async def act(self, host: str, lane: Lane, script: str, timeout: float) -> Answer:
         return await self._fleet.act(host, lane, script, timeout, self._fence)
 
+    async def power(self, host: str, op: PowerOp, timeout: float) -> Answer:
+        return await self._switches.do(host, op, timeout)
+
+    def offer_again(self, hosts: Iterable[str]) -> None:
+        """Logins that these hosts' BMCs refused may be tried once more."""
+        self._switches.offer_again(hosts)
+
     @property
     def last_seen(self) -> Mapping[str, float]:
         return self._fleet.last_seen
@@ -49,6 +61,11 @@ def endpoints(desired: Desired, key_file: Path, via: Mapping[str, str]) -> dict[
     """Every machine by name, with its pinned key."""
     found: dict[str, Endpoint] = {}
     machines: list[tuple[str, Ssh]] = [
+        *(
+            (hypervisor(desired, name), one.spec.vm.hypervisor.ssh)
+            for name, one in desired.build_vms.items()
+            if one.spec.vm is not None
+        ),
         *((name, one.spec.ssh) for name, one in desired.build_vms.items()),
         *((name, one.spec.ssh) for name, one in desired.sans.items()),
         *((name, one.spec.ssh) for name, one in desired.boot_servers.items()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NewType, TypeAlias
+from typing import Any, Literal, NamedTuple, NewType, TypeAlias
 
 Facts: TypeAlias = Mapping[str, Any]
 """What is or should be true of one object: JSON-like values only, comparable with ==. Never a secret, only digests."""
@@ -135,6 +135,23 @@ Cause: TypeAlias = Literal["intent", "drift", "new", "retire"]
 Risk: TypeAlias = Literal["none", "restart", "disruptive"]
 
 
+class Effect(NamedTuple):
+    """What a change takes before it is true on the machines."""
+
+    kind: Literal["none", "live", "restart", "reboot", "rebuild"]
+    says: str
+    """For people: "live, restart of cron"."""
+
+
+class Difference(NamedTuple):
+    """One input that differs. Texts are empty where there is nothing: an input that came, one that went."""
+
+    input: str
+    before: str
+    after: str
+    effect: Effect
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One object whose facts differ from what is wanted."""
@@ -166,7 +183,27 @@ class Run:
     """False for a look before an act: it needs no fence and counts as no write."""
 
 
-Steps: TypeAlias = Generator[Run, Answer, None]
+PowerOp: TypeAlias = Literal["status", "off", "on", "wake"]
+"""off and on wait until the machine is so. wake sends a packet and knows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """A step: ask a machine's BMC for its power, or switch it. It is answered "on" or "off" (`Answer.out`), wake "".
+
+    An answer to off and on is what the BMC said afterwards, never what was asked for.
+    """
+
+    label: str
+    op: PowerOp
+    host: str = ""
+    """Empty: the resource's own host."""
+    timeout: float = 60.0
+
+
+Step: TypeAlias = Run | Power
+
+Steps: TypeAlias = Generator[Step, Answer, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +215,11 @@ class Action:
     reason: str
     risk: Risk
     steps: Callable[[], Steps]
+    inputs: Sequence[Difference] = ()
+    """What goes into the object and differs, each with what it takes on the hosts."""
 
 
-Held: TypeAlias = Literal["waiting", "unknown", "stalled", "busy", "failed", "not-converging", "watched"]
+Held: TypeAlias = Literal["waiting", "unknown", "stalled", "busy", "failed", "not-converging", "contested", "watched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +271,7 @@ class Outcome:
 
 
 State: TypeAlias = Literal[
-    "Ready", "Changing", "Waiting", "Unknown", "Stalled", "Failed", "NotConverging", "Retired", "Drifted"
+    "Ready", "Changing", "Waiting", "Unknown", "Stalled", "Failed", "NotConverging", "Contested", "Retired", "Drifted"
 ]
 
 
@@ -253,6 +292,28 @@ PassResult: TypeAlias = Literal["converged", "progressing", "held", "failed", "r
 
 
 @dataclass(frozen=True, slots=True)
+class Hops:
+    """How far one host is on the way of its generation. Empty: none, or not known."""
+
+    host: str
+    image: str = ""
+    declared: str = ""
+    """What the manifests want it to boot, or what it is pinned to."""
+    built: str = ""
+    """The same, once it is complete on the share."""
+    published: str = ""
+    """What its DHCP entry names."""
+    booted: str = ""
+    """What it runs."""
+    proved: str = ""
+    """What proved itself on it last."""
+    failed: tuple[str, ...] | None = ()
+    """What did not, under this revision. None: that is not known."""
+    marked: tuple[str, ...] | None = ()
+    """What did not under any, and has not proved itself since. None: that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """The audit entry of one pass: what was asked for, planned, done and refused, with durations in seconds."""
 
@@ -270,3 +331,6 @@ class Record:
     refused: tuple[str, ...] = ()
     unmanaged: tuple[str, ...] = ()
     statuses: Sequence[Status] = ()
+    hosts: tuple[Hops, ...] = ()
+    pinned: tuple[str, ...] = ()
+    """What operators have pinned, why and to what."""

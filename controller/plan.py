@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from graphlib import TopologicalSorter
 
-from controller.diff import Verdict
+from controller.diff import Verdict, judge
 from controller.drivers import DRIVERS, World
 from controller.model import Action, Change, Hold, Plan, Ref, Resource
 
@@ -43,6 +43,16 @@ def make_plan(
     return Plan(tuple(actions), tuple(later), tuple(held))
 
 
+def overtaken(action: Action, world: World) -> str:
+    """Why an action of a plan is not due any more in this world; empty when it is."""
+    change = action.change
+    verdict = judge([change.resource], world, {})
+    if change.want in [one.want for one in verdict.changes]:
+        return ""
+    why = next((hold.message for hold in verdict.holds), "something else is wanted by now")
+    return f"cannot {action.summary} any more: {why}"
+
+
 def in_order(resources: Sequence[Resource]) -> list[Resource]:
     """What others need comes first; equals keep their order."""
     by_ref = {resource.ref: resource for resource in resources}
@@ -68,4 +78,5 @@ def _action(change: Change, world: World) -> Action:
         explanation.reason,
         explanation.risk,
         partial(driver.steps, change, world),
+        driver.differences(change, world),
     )

@@ -10,28 +10,39 @@ needs have just come true is decided on fresh facts. The pass ends when a look f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic, time
 
+import structlog
+
 from controller import said
-from controller.diff import Verdict, digest_of, drift_mode, judge
-from controller.drivers import DRIVERS, World, choose, resources_of
+from controller.diff import Verdict, contested, digest_of, judge, watched
+from controller.drivers import DRIVERS, LAYERS, World, asks, choose, hops, needed_again, on_trial, resources_of, rollout
 from controller.execute import Executor
-from controller.graph import Desired
+from controller.graph import Desired, Pin
 from controller.hands import Hands
-from controller.model import Facts, Held, Hold, Outcome, Plan, Record, Ref, Resource, Status
+from controller.model import Action, Change, Facts, Held, Hold, Outcome, Plan, Record, Ref, Resource, Status
 from controller.observe import observe
-from controller.plan import make_plan
+from controller.plan import make_plan, overtaken
 from controller.revision import Revisions, Wanted
 from controller.store import Remembered, Store, Trouble
 from controller.vault import Vault
+
+log = structlog.get_logger(__name__)
 
 ROUNDS = 12
 """Far more than the longest chain of needs; a pass that wants more is going in circles."""
 
 _PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 """Seconds before a failed object is tried again, doubled each time."""
+
+_STUBBORN, _HOUR = 5, 3600.0
+"""How often within an hour the same is put back before it is let be: whoever changes it again means it."""
+
+_YOUNG = 30.0
+"""Seconds for which a controller that has just begun takes nothing that it does not see for a proof."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class Look:
     resources: Sequence[Resource]
     world: World
     verdict: Verdict
+    at: float
+    """When it began, by the monotonic clock."""
 
 
 @dataclass
@@ -53,6 +66,13 @@ class Pass:
     outcomes: list[Outcome] = field(default_factory=list)
     tried: dict[Ref, tuple[str, Facts | None]] = field(default_factory=dict)
     """What an act was meant to bring and what was there before it: seen again unchanged, it did not converge."""
+
+    def acted(self, plan: Plan, outcomes: Sequence[Outcome]) -> None:
+        """What has no outcome yet runs still, or was never begun: neither can have brought anything."""
+        self.outcomes += outcomes
+        ended = {one.ref for one in outcomes}
+        changes = [action.change for action in plan.actions if action.change.ref in ended]
+        self.tried |= {one.ref: (digest_of(one.want), one.have) for one in changes}
 
 
 class Controller:
@@ -76,8 +96,8 @@ class Controller:
         self._look_timeout = look_timeout
         self.executor = Executor(hands, store, vault, patience)
         self._born = time()
-        self._wants: dict[Ref, str] = {}
-        """Digest of the facts that the last act of an object was to bring."""
+        self._begun: dict[Ref, Change] = {}
+        """What the last act of an object is about."""
         self.stop = asyncio.Event()
         self.last: Look | None = None
         """The last look, for metrics and pages."""
@@ -89,16 +109,22 @@ class Controller:
         this = Pass(await self._revisions.wanted(), trigger, started)
         this.outcomes += self._taken(self.executor.ended())
         retry = self._asked_again(insist)
+        self._unpin(this.wanted.revision)
         for _ in range(ROUNDS):
-            self.last = look = await self.look(this.wanted.desired, retry)
+            # Asked for once is tried once: what failed again at once would be tried in every round.
+            self.last = look = await self.look(this.wanted.desired, retry - this.tried.keys())
             self._note(look, this)
             plan = self.plan(look, this.outcomes)
-            if not plan.actions or self.stop.is_set():
+            if self.stop.is_set() or not (plan.actions or self._learned(look)):
                 break
-            this.outcomes += await self._act(plan)
-            this.tried |= {one.change.ref: (digest_of(one.change.want), one.change.have) for one in plan.actions}
+            this.acted(plan, await self._act(plan, look))
         record = said.record(this.wanted, trigger, look.verdict, plan, this.outcomes, this.started, monotonic() - begun)
-        record = replace(record, statuses=tuple(self._estimated(one) for one in record.statuses))
+        record = replace(
+            record,
+            statuses=tuple(estimated(one, self._store.last_build_seconds, time()) for one in record.statuses),
+            hosts=hops(look.world.desired, look.world.observed),
+            pinned=tuple(f"{host}: {pin}" for host, pin in sorted(look.world.desired.pins.items())),
+        )
         self._store.set_statuses(record.statuses, time())
         self._store.record(record)
         await self._revisions.applied(this.wanted, record)
@@ -106,33 +132,81 @@ class Controller:
 
     async def look(self, desired: Desired, retry: frozenset[Ref] = frozenset()) -> Look:
         """Observe and compare. Changes nothing anywhere."""
-        known = self._store.objects()
-        resources = _resources(desired, known)
+        at, known = monotonic(), self._store.objects()
         applied = {ref: one.facts for ref, one in known.items() if one.facts is not None}
+        desired = self._told(with_builders(desired, applied))
+        resources = _resources(desired, known)
         self._hands.know(desired)
         observed = await observe(resources, self._hands, applied, timeout=self._look_timeout)
         world = World(desired, observed, applied, self._vault.digest, retry, choose(desired, observed, applied))
+        world = replace(world, kept=needed_again(desired, observed), young=time() - self._born < _YOUNG)
         digests = {ref: one.wanted for ref, one in known.items() if one.wanted is not None}
         # Judged twice: what some objects should be depends on which others are there already.
         world = replace(world, ready=judge(resources, world, digests).ready)
-        return Look(resources, world, judge(resources, world, digests))
+        world = replace(world, reboots=rollout(world))
+        return Look(resources, world, judge(resources, world, digests), at)
+
+    def known(self, desired: Desired) -> Desired:
+        """With what is remembered of the build VMs, and what operators asked for."""
+        return self._told(with_builders(desired, self._applied()))
 
     def plan(self, look: Look, outcomes: Sequence[Outcome] = ()) -> Plan:
         """What would be done about it now, in order; `outcomes` are those of this pass. `jailops plan` prints this."""
         return make_plan(look.resources, look.verdict, look.world, refused=self._let_alone(look, outcomes))
 
-    async def _act(self, plan: Plan) -> list[Outcome]:
+    def _told(self, desired: Desired) -> Desired:
+        """With what operators asked for: pins, as long as their revision is in force, and paused rollouts."""
+        pins: dict[str, Pin] = {}
+        for text in self._store.requests("rollback"):
+            asked = json.loads(text)
+            kind, _, name = asked["target"].partition("/")
+            if asked["revision"] != desired.revision:
+                continue
+            hosts = [host.name for host in desired.hosts_of_image(name)] if kind == "image" else [name]
+            pins |= {host: Pin(asked["generation"], asked["actor"], asked["reason"]) for host in hosts}
+        return replace(desired, pins=pins, paused=frozenset(self._store.requests("pause")))
+
+    def _unpin(self, revision: str) -> None:
+        """A pin ends with the commit under which it was asked for."""
+        ended = [one for one in self._store.requests("rollback") if json.loads(one)["revision"] != revision]
+        self._store.done_request("rollback", ended)
+        for one in ended:
+            log.warning("a pin ended with its commit", target=json.loads(one)["target"], revision=revision)
+
+    def _learned(self, look: Look) -> bool:
+        """Whether this look saw for the first time what names depend on: the next one asks by other names."""
+        return with_builders(look.world.desired, self._applied()) != look.world.desired
+
+    def _applied(self) -> dict[Ref, Facts]:
+        return {ref: one.facts for ref, one in self._store.objects().items() if one.facts is not None}
+
+    async def _act(self, plan: Plan, look: Look) -> list[Outcome]:
         for action in plan.actions:
             resource = action.change.resource
             self._store.claim(resource, DRIVERS[resource.ref.kind].memory(resource))
-            self._wants[resource.ref] = digest_of(action.change.want)
-        return self._taken(await self.executor.perform(plan, self.stop))
+            self._begun[resource.ref] = action.change
+
+        def too_late(action: Action) -> str:
+            return overtaken(action, self._since(look))
+
+        return self._taken(await self.executor.perform(plan, self.stop, too_late))
+
+    def _since(self, look: Look) -> World:
+        """The world of a look with the time that has passed, and what operators have asked for meanwhile."""
+        seen = look.world
+        desired = self._told(seen.desired)
+        generations = choose(desired, seen.observed, seen.applied)
+        world = replace(seen, desired=desired, generations=generations, age=monotonic() - look.at)
+        return replace(world, reboots=rollout(world))
 
     def _taken(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Outcomes as they came; what failed is given a pause."""
+        """Outcomes as they came; what failed is given a pause, and what was put back is counted."""
         for outcome in outcomes:
             if outcome.result == "failed":
-                self._trouble(outcome.ref, self._wants[outcome.ref], outcome.message, outcome.hint, pause=True)
+                wanted = digest_of(self._begun[outcome.ref].want)
+                self._trouble(outcome.ref, wanted, outcome.message, outcome.hint, pause=True)
+            elif outcome.result == "done" and outcome.cause == "drift":
+                self._store.put_back(outcome.ref, _strife(self._begun[outcome.ref]), time())
         return outcomes
 
     def _note(self, look: Look, this: Pass) -> None:
@@ -167,41 +241,73 @@ class Controller:
 
     def _let_alone(self, look: Look, outcomes: Sequence[Outcome]) -> dict[Ref, Hold]:
         """Objects that differ and are not touched now: their machine is busy, they are pausing after a failure, are not
-        converging, or only watched; and in one pass nothing is tried again whose end was not seen."""
+        converging, fought over, or only watched; and in one pass nothing is tried again whose end was not seen."""
         held: dict[Ref, Hold] = {}
         unseen = {one.ref: one.message for one in outcomes if one.result in ("indeterminate", "waiting")}
         troubles = self._store.troubles()
+        trials = dict(on_trial(look.world.observed))
+        trials |= {one.ref.name: f"{one.ref.name} is about to be rebooted" for one in look.verdict.changes if asks(one)}
         for change in look.verdict.changes:
             trouble = troubles.get(change.ref)
             host = change.resource.host
             if host in self.executor.busy:
                 held[change.ref] = Hold(change.ref, "busy", f"waits on {host}: {self.executor.busy[host]}")
+            elif host in trials and change.ref != Ref("boot", host):
+                held[change.ref] = Hold(change.ref, "waiting", trials[host])
             elif change.ref in unseen:
                 held[change.ref] = Hold(change.ref, "waiting", unseen[change.ref])
-            elif change.cause == "drift" and drift_mode(look.world, change.ref) == "warn":
-                held[change.ref] = Hold(change.ref, "watched", "differs by hand; the Site says only to warn")
+            elif change.cause == "drift" and look.world.drift_mode(change.ref) == "warn":
+                held[change.ref] = watched(change)
+            elif change.cause == "drift" and (times := self._put_back(change)) >= _STUBBORN:
+                held[change.ref] = contested(change, times)
             elif trouble and change.ref not in look.world.retry and trouble.wanted == digest_of(change.want):
                 why: Held = "not-converging" if trouble.next_try is None else "failed"
                 if trouble.next_try is None or trouble.next_try > time():
                     held[change.ref] = Hold(change.ref, why, trouble.message, trouble.hint)
         return held
 
-    def _estimated(self, status: Status) -> Status:
-        """How long a build has to go, as its image's last good one tells."""
-        last = self._store.last_build_seconds(status.ref.name) if status.ref.kind == "image" and status.busy else None
-        if last is None or status.busy is None or status.busy.started is None:
-            return status
-        return replace(status, busy=replace(status.busy, eta=max(last - (time() - status.busy.started), 0.0)))
+    def _put_back(self, change: Change) -> int:
+        """How often the very same was put back within an hour."""
+        return self._store.times_put_back(change.ref, _strife(change), time() - _HOUR)
 
     def _asked_again(self, insist: bool) -> frozenset[Ref]:
-        """Objects that an operator wants tried again; the request is used up by this pass."""
+        """Objects that an operator wants tried again; the request is used up by this pass. `insist` only ends pauses.
+
+        A node is tried again by what switches it: its BMC may have refused us, which `boot` was told.
+        """
         asked = self._store.requests("retry")
         refs = [Ref(*text.split("/", 1)) for text in asked]
-        if insist:
-            refs += [trouble.ref for trouble in self._store.troubles().values() if trouble.next_try is not None]
-        self._store.clear_trouble(refs)
+        paused = [one.ref for one in self._store.troubles().values() if one.next_try is not None] if insist else []
+        nodes = [ref.name for ref in refs if ref.kind in ("node", "boot")]
+        self._hands.offer_again(nodes)
+        self._store.clear_trouble([*refs, *(Ref("boot", node) for node in nodes), *paused])
+        self._store.forget_put_back(refs)
         self._store.done_request("retry", asked)
         return frozenset(refs)
+
+
+def estimated(status: Status, last: Callable[[str, str], float | None], now: float) -> Status:
+    """How long a build has to go, as the last good one of the same layer tells: `last` says what that took, in seconds."""
+    busy = status.busy
+    if busy is None or busy.started is None or status.ref.kind not in LAYERS:
+        return status
+    took = last(status.ref.kind, status.ref.name)
+    return status if took is None else replace(status, busy=replace(busy, eta=max(took - (now - busy.started), 0.0)))
+
+
+def _strife(change: Change) -> str:
+    """What was found and what was wanted instead: the same again and again is a fight with somebody."""
+    return f"{digest_of(change.have)} {digest_of(change.want)}"
+
+
+def with_builders(desired: Desired, applied: Mapping[Ref, Facts]) -> Desired:
+    """With what the build VMs said, as it is remembered: names of layers depend on it also while a VM is off."""
+    seen = {name: applied.get(Ref("buildvm", name), {}) for name in desired.build_vms}
+    return replace(
+        desired,
+        toolchains={name: str(facts.get("toolchain", "")) for name, facts in seen.items()},
+        tips={name: facts.get("tips", {}) for name, facts in seen.items()},
+    )
 
 
 def _resources(desired: Desired, known: Mapping[Ref, Remembered]) -> list[Resource]:

@@ -7,21 +7,28 @@ force and its drift is still repaired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from time import time
 from typing import Any
 
 import structlog
 
-from controller.errors import ControllerError, Retry, Stall
+from controller.errors import ControllerError, Misnamed, Retry, Stall
 from controller.graph import Desired, resolve
-from controller.manifests import DANGLING, Blob, Manifest, Problem, check, parse_blob
+from controller.manifests import Blob, Loaded, Manifest, Problem, check, parse_blob, together, unread
 from controller.model import Origin, Record
+from controller.removal import Limits, removal, too_much
 from controller.source import GitSource, Refused, Snapshot
 from controller.store import Store
 
 log = structlog.get_logger(__name__)
+
+
+TRAILER = "Allow-Delete"
+"""The line at the end of a commit message that lets one removal through."""
+
+_GIT_HINT = "check [git] in jailops.toml, url and key_file or token_file, and the network from here to that host"
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Wanted:
     """The refused commit."""
     git_error: str = ""
     """Why Git could not be asked this time."""
+    counted: tuple[str, ...] = ()
+    """The objects that this revision removes within the budget of the day."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,14 @@ class Judged:
     problems: tuple[Problem, ...]
 
 
-@dataclass
-class Limits:
-    removed: int = 2
-    removed_percent: float = 10.0
-    addresses: frozenset[str] = field(default_factory=frozenset)
+@dataclass(frozen=True)
+class Objection:
+    """What speaks against a revision, if anything does."""
+
+    reasons: tuple[str, ...] = ()
+    hint: str = ""
+    approvable: str = ""
+    """What a person names to lift it: the commit, or the removal. Empty when nobody can."""
 
 
 class Revisions:
@@ -66,8 +78,9 @@ class Revisions:
         self._store = store
         self._limits = limits
         self._notes = notes
-        self._parsed: dict[str, tuple[tuple[Manifest[Any], ...], tuple[Problem, ...]]] = {}
+        self._parsed: dict[str, Loaded] = {}
         self.git_error = ""
+        self._git_hint = ""
         self.fetched_at = 0.0
         self.committed_at = 0.0
         """Commit time of the revision in force."""
@@ -82,26 +95,44 @@ class Revisions:
         last = self._store.get("revision") or None
         candidate = await self._fetch()
         if candidate is None or candidate == last:
+            if candidate:
+                self._approvable("")
             return await self._in_force(last)
         try:
             judged = await self.judge(candidate)
-            refused, hint = await self._objections(judged, last)
+            objection, counted = await self._objections(judged, last)
+            self._approvable(objection.approvable)
         except (Retry, Stall) as error:
             return await self._in_force(last, str(error), getattr(error, "hint", ""), candidate)
-        if refused:
-            return await self._in_force(last, refused, hint, candidate)
-        return _wanted(judged)
+        if objection.reasons:
+            return await self._in_force(last, objection.reasons, objection.hint, candidate)
+        return replace(_wanted(judged), counted=counted)
 
     async def judge(self, revision: str) -> Judged:
         """Read and check one revision that is in the mirror."""
         snapshot = await self._source.snapshot(revision)
-        objects, problems = await self._parse(snapshot)
-        return Judged(snapshot, tuple(objects), judge_all(objects, problems, self._limits.addresses))
+        loaded = await self._parse(snapshot)
+        return Judged(snapshot, loaded.objects, judge_all(loaded, self._limits.addresses))
 
     async def judge_named(self, name: str) -> Judged:
-        """Read and check a revision by any name, after asking the remote once."""
-        await self._fetch()
-        return await self.judge(await self._source.resolve(name or "HEAD"))
+        """Read and check a revision by any name, after asking the remote once. Raises Misnamed when there is none."""
+        self._source.meant(name)
+        asked = await self._fetch() is not None
+        try:
+            revision = await self._source.resolve(name)
+        except Misnamed as error:
+            if asked:
+                raise
+            # It may be there: only the mirror was read.
+            raise Stall(f"{error}, and Git cannot be asked: {self.git_error}", hint=self._git_hint) from error
+        return await self.judge(revision)
+
+    async def history(self, newest: str, limit: int) -> AsyncIterator[tuple[Snapshot, tuple[Manifest[Any], ...]]]:
+        """The revisions of the branch that could have been in force, from `newest` on back."""
+        for revision in await self._source.history(newest, limit):
+            judged = await self.judge(revision)
+            if judged.objects and not judged.problems:
+                yield judged.snapshot, judged.objects
 
     async def named(self, name: str = "") -> Wanted:
         """What a revision asks for; without a name, what is in force now. Raises Stall for a bad one."""
@@ -119,9 +150,13 @@ class Revisions:
         from controller.said import note
 
         before = self._store.get("revision")
+        if before != wanted.revision:
+            self._store.removed(wanted.counted, wanted.revision, time())
         self._store.put("revision", wanted.revision)
-        self._store.done_request("approve", [wanted.revision])
-        told = f"{wanted.revision} {wanted.candidate} {record.result} {' '.join(record.refused)}"
+        if before != wanted.revision:
+            # Also those for a push that somebody replaced meanwhile: an approval is for what was refused then.
+            self._store.done_request("approve", self._store.requests("approve"))
+        told = f"{wanted.revision} {wanted.candidate} {record.result} {' '.join((*record.refused, *record.pinned))}"
         acted = any(one.result != "waiting" for one in record.outcomes)
         news = acted or told != self._store.get("told") or before != wanted.revision
         if not self._notes or not news:
@@ -151,6 +186,7 @@ class Revisions:
         try:
             head = await self._source.fetch()
         except ControllerError as error:
+            self._git_hint = getattr(error, "hint", "") or _GIT_HINT
             self._note_git(str(error))
             log.warning("git", problem=str(error))
             return None
@@ -164,14 +200,21 @@ class Revisions:
         if error != self._store.get("git_error"):
             self._store.put("git_error", error)
 
+    def _approvable(self, revision: str) -> None:
+        """Which commit or removal an operator may let through now: `jailops approve` reads it from the store."""
+        if revision != self._store.get("approvable"):
+            self._store.put("approvable", revision)
+
     async def _in_force(
         self, last: str | None, refused: str | Sequence[str] = (), hint: str = "", candidate: str = ""
     ) -> Wanted:
         reasons = (refused,) if isinstance(refused, str) else tuple(refused)
+        if last is None and not candidate:
+            raise Stall(f"cannot begin: no revision was ever read: {self.git_error}", hint=self._git_hint)
         if last is None:
             await self._tell_once(candidate, reasons)
             raise Stall(
-                "cannot begin: no revision is good enough to apply: " + ("; ".join(reasons) or self.git_error),
+                "cannot begin: no revision is good enough to apply: " + "; ".join(reasons),
                 hint=hint or "jailops check says what is wrong with the manifests",
             )
         kept = _wanted(await self.judge(last))
@@ -187,36 +230,40 @@ class Revisions:
             self.git_error,
         )
 
-    async def _objections(self, judged: Judged, last: str | None) -> tuple[list[str], str]:
-        """Why a revision must not be applied, and what a person can do."""
+    async def _objections(self, judged: Judged, last: str | None) -> tuple[Objection, tuple[str, ...]]:
+        """Why a revision must not be applied; and what it removes that counts against the day's budget."""
         revision = judged.snapshot.revision
-        approved = frozenset(self._store.requests("approve"))
-        forward = await self._source.accept(revision, last, approved)
+        forward = await self._source.accept(revision, last, frozenset(self._store.requests("approve")))
         if isinstance(forward, Refused):
-            return [f"{forward.reason}: {forward.message}"], forward.hint
+            return Objection((f"{forward.reason}: {forward.message}",), forward.hint, revision), ()
         if judged.problems:
-            return [str(problem) for problem in judged.problems], f"jailops check {revision[:12]} shows them all"
+            told = tuple(str(problem) for problem in judged.problems)
+            return Objection(told, f"jailops check {revision[:12]} shows them all"), ()
         if not judged.objects:
-            return [f"cannot apply {revision[:12]}: it holds no manifest at all"], "push the manifests again"
-        return await self._too_much_gone(judged, last, approved)
+            return Objection(
+                (f"cannot apply {revision[:12]}: it holds no manifest at all",), "push the manifests again"
+            ), ()
+        return await self._removing(judged, last)
 
-    async def _too_much_gone(self, judged: Judged, last: str | None, approved: frozenset[str]) -> tuple[list[str], str]:
-        """One revision may not take away more than a few objects unless a person says so."""
+    async def _removing(self, judged: Judged, last: str | None) -> tuple[Objection, tuple[str, ...]]:
+        """Neither one revision nor many in a day may take away more than a few objects, unless a person named this removal."""
+        if last is None:
+            return Objection(), ()
         revision = judged.snapshot.revision
-        if last is None or revision in approved:
-            return [], ""
-        before = resolve((await self.judge(last)).objects).names()
-        gone = sorted(before - resolve(judged.objects).names())
-        allowed = max(self._limits.removed, int(len(before) * self._limits.removed_percent / 100))
-        if len(gone) <= allowed:
-            return [], ""
-        message = (
-            f"cannot apply {revision[:12]}: it removes {len(gone)} of {len(before)} objects at once, "
-            f"{allowed} are allowed: {', '.join(gone[:10])}{' …' if len(gone) > 10 else ''}"
+        gone = removal(resolve((await self.judge(last)).objects).names(), resolve(judged.objects).names())
+        why = too_much(gone, self._store.removed_at(), self._limits, time())
+        if not why:
+            return Objection(), gone.names
+        approved = {*self._store.requests("approve"), *await self._source.trailers(TRAILER, last, revision)}
+        if gone.plan in approved:
+            return Objection(), ()
+        hint = (
+            f"push them back, or if this is meant: jailops approve {gone.plan}, "
+            f"or push a commit whose message ends with the line {TRAILER}: {gone.plan}"
         )
-        return [message], f"push them back, or if this is meant: jailops approve {revision}"
+        return Objection((f"cannot apply {revision[:12]}: {why}",), hint, gone.plan), ()
 
-    async def _parse(self, snapshot: Snapshot) -> tuple[list[Manifest[Any]], list[Problem]]:
+    async def _parse(self, snapshot: Snapshot) -> Loaded:
         missing = [one for one in snapshot.blobs if _key(one.path, one.blob_id) not in self._parsed]
         blobs = await self._source.read_blobs({one.blob_id for one in missing})
         for one in missing:
@@ -224,29 +271,21 @@ class Revisions:
                 blob = Blob(one.path, one.blob_id, blobs.found[one.blob_id])
                 self._parsed[_key(one.path, one.blob_id)] = parse_blob(blob)
         wanted = {_key(one.path, one.blob_id) for one in snapshot.blobs}
-        objects = [manifest for key in sorted(wanted & self._parsed.keys()) for manifest in self._parsed[key][0]]
-        problems = [problem for key in sorted(wanted & self._parsed.keys()) for problem in self._parsed[key][1]]
-        problems += [_path_problem(one.path, one.message) for one in snapshot.problems]
-        problems += [
-            _path_problem(one.path, blobs.problems[one.blob_id]) for one in missing if one.blob_id in blobs.problems
-        ]
-        return objects, problems
+        files = [self._parsed[key] for key in sorted(wanted & self._parsed.keys())]
+        files += [_not_read(one.path, one.message) for one in snapshot.problems]
+        files += [_not_read(one.path, blobs.problems[one.blob_id]) for one in missing if one.blob_id in blobs.problems]
+        return together(files)
 
 
-def judge_all(
-    objects: Sequence[Manifest[Any]], problems: Sequence[Problem], addresses: frozenset[str]
-) -> tuple[Problem, ...]:
-    """The problems of single files, and what the good objects get wrong among each other.
-
-    While some could not be read, that a name leads nowhere says nothing: it may be one of theirs.
-    """
-    among = check(objects, addresses)
-    return (*problems, *(one for one in among if not problems or not one.expected.startswith(DANGLING)))
+def judge_all(loaded: Loaded, addresses: frozenset[str]) -> tuple[Problem, ...]:
+    """The problems of single files, and what their objects get wrong among each other."""
+    return (*loaded.problems, *check(loaded.objects, addresses, loaded.drafts))
 
 
 def _wanted(judged: Judged) -> Wanted:
     one = judged.snapshot
-    return Wanted(one.revision, one.author, one.subject, one.committed_at, resolve(judged.objects))
+    desired = replace(resolve(judged.objects), revision=one.revision)
+    return Wanted(one.revision, one.author, one.subject, one.committed_at, desired)
 
 
 def _with_hint(reasons: tuple[str, ...], hint: str) -> tuple[str, ...]:
@@ -259,5 +298,5 @@ def _key(path: str, blob_id: str) -> str:
     return f"{path}\0{blob_id}"
 
 
-def _path_problem(path: str, message: str) -> Problem:
-    return Problem(Origin(path), "", message, "a regular manifest file")
+def _not_read(path: str, message: str) -> Loaded:
+    return unread(Problem(Origin(path), "", f"a file that {message}", "a regular manifest file"))

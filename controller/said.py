@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from controller.diff import Verdict, held_status
+from controller.encode.names import safename
 from controller.model import Hold, Outcome, PassResult, Plan, Record, State, Status
 from controller.revision import Wanted
 
@@ -40,17 +41,33 @@ def record(
         outcomes=tuple(outcomes),
         held=plan.held,
         refused=wanted.refused,
-        unmanaged=tuple(sorted({name for one in statuses.values() for name in one.detail.get("unmanaged", ())})),
+        unmanaged=_unmanaged(list(statuses.values())),
         statuses=tuple(statuses[ref] for ref in sorted(statuses)),
     )
 
 
+def _unmanaged(statuses: Sequence[Status]) -> tuple[str, ...]:
+    """What was seen and is nobody's of ours. Drivers name what is not their own object; what is another object's, retired
+    ones too, is left out here."""
+    found = {name for one in statuses for name in one.detail.get("unmanaged", ())}
+    jails = (one.ref.name.partition("/") for one in statuses if one.ref.kind == "jail")
+    ours = {f"jail {safename(name)} on {host}" for host, _, name in jails}
+    hosts = [one.ref.name for one in statuses if one.ref.kind == "lun"]
+    for kind, mark in (("target", ":"), ("volume", "/")):
+        ends = tuple(f"{mark}{host}" for host in hosts)
+        ours |= {name for name in found if name.startswith(f"{kind} ") and name.rpartition(" on ")[0].endswith(ends)}
+    return tuple(sorted(found - ours))
+
+
 def _result(wanted: Wanted, statuses: Sequence[Status], outcomes: Sequence[Outcome]) -> PassResult:
+    """The worst that holds: a refused revision stops nothing, and hides no failure."""
     states = {status.state for status in statuses}
+    if states & {"Failed", "NotConverging", "Contested", "Stalled"} or any(
+        one.result == "indeterminate" for one in outcomes
+    ):
+        return "failed"
     if wanted.refused:
         return "refused"
-    if states & {"Failed", "NotConverging", "Stalled"} or any(one.result == "indeterminate" for one in outcomes):
-        return "failed"
     if states & {"Unknown"}:
         return "held"
     if states - {"Ready", "Retired"}:
@@ -77,6 +94,7 @@ _WORDS: Mapping[State, str] = {
     "Stalled": "for a person to look at",
     "Failed": "failing",
     "NotConverging": "not converging",
+    "Contested": "contested",
     "Drifted": "drifted",
 }
 
@@ -91,6 +109,7 @@ def note(record: Record) -> str:
             status = "end not seen" if step.status is None else f"exit {step.status}"
             lines.append(f"    - {step.label} on {step.host}: {status}, {step.seconds:.1f} s")
     lines += [f"  refused       {message}" for message in record.refused]
+    lines += [f"  pinned        {message}" for message in record.pinned]
     lines += [f"  {why:<13} {names}: {message}" for why, names, message, _ in grouped(record.held)]
     return "\n".join(lines)
 

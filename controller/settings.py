@@ -6,15 +6,22 @@ this file names, never values in it. Raises Stall with every problem at once.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from controller.errors import Stall
+from controller.settings_told import HIDDEN, Source, problems
+
+_PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]"
+"""1 to 65535."""
 
 DEFAULT_PATH = Path("/usr/local/etc/jailops/jailops.toml")
 
@@ -35,6 +42,17 @@ class Git(_Section):
     allow_local: bool = Field(False, description="Allow a path on this machine as the url.")
     timeout: float = Field(120.0, gt=0, description="Seconds for one fetch or push.")
     notes: bool = Field(True, description="Write the record of each pass that did something as a Git note.")
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret(cls, url: str) -> str:
+        """A user name in an https URL may be a token as well. What is refused is never shown."""
+        scheme, found, rest = url.rpartition("://")
+        user, at, _ = rest.rpartition("@")
+        if at and (":" in user or (found and scheme.lower().startswith("http"))):
+            expected = "the URL alone; token_file or key_file names a file with the secret"
+            raise PydanticCustomError(HIDDEN, "a URL with a password or a token in it", {"expected": expected})
+        return url
 
 
 class Ssh(_Section):
@@ -72,8 +90,10 @@ class Schedule(_Section):
 
 
 class Web(_Section):
-    listen: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] = Field(
-        "127.0.0.1:9736", description="address:port of /metrics, /healthz and /readyz. Never a public address."
+    listen: str = Field(
+        "127.0.0.1:9736",
+        pattern=rf"^[^:]+:({_PORT})$",
+        description="address:port of /metrics, /healthz and /readyz. Never a public address.",
     )
 
 
@@ -84,7 +104,12 @@ class Policy(_Section):
     max_removed_percent: float = Field(
         10.0, ge=0, le=100, description="… or this share of all objects, whichever is more."
     )
-    addresses: tuple[str, ...] = Field((), description="Addresses of this controller, which no jail or host may take.")
+    max_removed_per_day: int = Field(
+        10, ge=0, description="Objects that the revisions of 24 hours may remove together without an approval."
+    )
+    addresses: tuple[IPv4Address, ...] = Field(
+        (), description="Addresses of this controller, which no jail or host may take."
+    )
 
 
 class Log(_Section):
@@ -137,15 +162,14 @@ def load(path: Path) -> Settings:
         raise Stall(
             f"cannot read the settings {path}: {error}", hint='it is TOML: key = "value" below [section]'
         ) from error
-    except ValidationError as error:
+    except SettingsError as error:
         raise Stall(
-            f"cannot use the settings {path}: {_problems(error)}", hint="jailops init shows every setting"
-        ) from error
-
-
-def _problems(error: ValidationError) -> str:
-    problems = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems)
+            f"cannot use the settings of the environment: {error}",
+            hint="a variable names one setting: JAILOPS_ and section, two underscores, and the setting's name",
+        ) from None
+    except ValidationError as error:
+        told = "".join(f"\n  {line}" for line in problems(error, Source(path, text, os.environ), Settings))
+        raise Stall(f"cannot use the settings {path}:{told}", hint="jailops init shows every setting") from None
 
 
 def _anchored(settings: Settings, base: Path) -> Settings:

@@ -14,7 +14,9 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.text import Text
 
-from controller.manifests import Blob, Problem, load, wanted
+from controller.explain import Explained
+from controller.manifests import Blob, Problem, load, together, unread, wanted
+from controller.metrics import HOPS
 from controller.model import Action, Origin, Plan, Record
 from controller.reconcile import Look
 from controller.revision import Wanted, judge_all
@@ -31,6 +33,7 @@ _COLOURS = {
     "Failed": "red",
     "Stalled": "red",
     "NotConverging": "red",
+    "Contested": "red",
 }
 _BAR = 24
 
@@ -40,12 +43,12 @@ def check_directory(directory: Path, addresses: frozenset[str]) -> tuple[int, tu
     names = {path: path.relative_to(directory).as_posix() for path in sorted(directory.rglob("*"))}
     files = {path: name for path, name in names.items() if wanted(name) and (path.is_file() or path.is_symlink())}
     links = [
-        Problem(Origin(name), "", "a symbolic link", "the file itself: links are never followed")
+        unread(Problem(Origin(name), "", "a symbolic link", "the file itself: links are never followed"))
         for path, name in files.items()
         if path.is_symlink()
     ]
     loaded = load([Blob(name, "", path.read_bytes()) for path, name in files.items() if not path.is_symlink()])
-    problems = judge_all(loaded.objects, [*loaded.problems, *links], addresses)
+    problems = judge_all(together([loaded, *links]), addresses)
     if not loaded.objects and not problems:
         return 0, (Problem(Origin(str(directory)), "", "no manifest at all", "*.yaml files with manifests"),)
     return len(loaded.objects), problems
@@ -81,6 +84,9 @@ def _action(console: Console, action: Action, sign: str) -> None:
     where = action.change.resource.origin
     place = f", {where}" if where.path else ""
     console.print(f"    {action.change.cause}: {action.reason}{place}", markup=False)
+    for one in action.inputs:
+        what = f"{one.input}: {one.before or '(nothing)'} -> {one.after or '(nothing)'}"
+        console.print(f"      {what} [{one.effect.says}]", markup=False)
 
 
 def plan_data(wanted: Wanted, look: Look, planned: Plan) -> dict[str, Any]:
@@ -92,7 +98,8 @@ def plan_data(wanted: Wanted, look: Look, planned: Plan) -> dict[str, Any]:
                 "reason": one.reason,
                 "risk": one.risk,
                 "cause": one.change.cause,
-                "origin": str(one.change.resource.origin),
+                "origin": str(origin) if (origin := one.change.resource.origin).path else "",
+                "inputs": [each._asdict() | {"effect": each.effect._asdict()} for each in one.inputs],
             }
             for one in actions
         ]
@@ -169,7 +176,31 @@ def status_lines(store: Store, now: float) -> list[RenderableType]:
         if one.record["unmanaged"]
     ] + [Text(f"last pass {_ago(now - one.started)} ago, {one.revision[:12]}: {one.said}") for one in store.passes(1)]
     git = store.get("git_error")
-    return [table, *last, *([Text(f"Git cannot be asked: {git}")] if git else [])]
+    return [*_hosts(store), table, *last, *([Text(f"Git cannot be asked: {git}")] if git else [])]
+
+
+def _hosts(store: Store) -> list[RenderableType]:
+    """Every host at a glance: how far it is from what is declared to what it has proved."""
+    hosts = [one for last in store.passes(1) for one in last.record.get("hosts", ())]
+    if not hosts:
+        return []
+    table = Table(box=None, pad_edge=False)
+    for heading in ("host", "declared", *HOPS, "failed"):
+        table.add_column(heading)
+    for one in hosts:
+        hops = [_hop(one[hop], one["declared"]) for hop in HOPS]
+        table.add_row(
+            one["host"], one["declared"] or "?", *hops, ", ".join(one["failed"] or ["?"][one["failed"] == [] :])
+        )
+    pinned = [Text(f"pinned: {text}") for last in store.passes(1) for text in last.record.get("pinned", ())]
+    paused = [Text(f"paused: the rollout of {image}") for image in store.requests("pause")]
+    return [table, *pinned, *paused, Text("")]
+
+
+def _hop(generation: str, declared: str) -> str:
+    if not generation:
+        return "[magenta]?[/]"
+    return "[green]yes[/]" if generation == declared else f"[yellow]{generation}[/]"
 
 
 def status_data(store: Store) -> list[dict[str, Any]]:
@@ -182,6 +213,26 @@ def status_data(store: Store) -> list[dict[str, Any]]:
 def _what(one: Any) -> str:
     text = one["message"] + (f" (what you can do: {one['hint']})" if one["hint"] else "")
     return str(text or one["detail"].get("rootPath", ""))
+
+
+def explained(console: Console, found: Explained) -> None:
+    """Every input that differs, with what it was, what it is, and the commit that made it so."""
+    for message in found.refused:
+        console.print(f"the newest commit is not in force, this is about the one that is: {message}", markup=False)
+    state = "complete" if found.complete else "not complete yet"
+    console.print(f"image/{found.image}: generation {found.wanted}, {state}")
+    if not found.before:
+        console.print("there is no other generation to compare it with")
+    elif not found.known:
+        console.print(f"generation {found.before} does not say what it was made of: an older jailops made it")
+    elif not found.reasons:
+        console.print(f"made of the same as {found.before}")
+    else:
+        console.print(f"differs from generation {found.before} in")
+    for one in found.reasons:
+        console.print(f"  {one.field}: {one.before or '(nothing)'} -> {one.after or '(nothing)'}", markup=False)
+        who = f"{one.revision[:12]} {one.author}: {one.subject}" if one.revision else one.why
+        console.print(f"      {who}", markup=False)
 
 
 def _bar(busy: Any, now: float) -> str:

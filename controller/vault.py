@@ -38,18 +38,29 @@ class Vault:
         """sha256 of a text with its secrets filled in: what the file on the far side must have."""
         return hashlib.sha256(fill_text(text, self.values(holes(text))).encode()).hexdigest()
 
-    def _read(self, name: str) -> str:
+    def certificates(self, name: str) -> Path:
+        """Where the PEM certificates of a file lie, for who reads them by themselves."""
+        if "-----BEGIN CERTIFICATE-----" not in self._text(name):
+            raise Stall(
+                f"cannot use {name}: it holds no certificate",
+                hint=f"replace {self._directory / name} by certificates in PEM (-----BEGIN CERTIFICATE-----)",
+            )
+        return self._directory / name
+
+    def _text(self, name: str) -> str:
         path = self._directory / name
         try:
             if path.resolve().is_relative_to(self._directory.resolve()):
-                value = path.read_text().rstrip("\n")
-            else:
-                raise OSError("it lies outside the secrets directory")
+                return path.read_text().rstrip("\n")
+            raise OSError("it lies outside the secrets directory")
         except (OSError, UnicodeDecodeError) as error:
             raise Stall(
                 f"cannot read the secret {name}: {getattr(error, 'strerror', None) or 'not usable'}",
                 hint=f"put it into {path}, readable by the controller alone",
             ) from None
+
+    def _read(self, name: str) -> str:
+        path, value = self._directory / name, self._text(name)
         if not _USABLE.fullmatch(value):
             raise Stall(
                 f"cannot use the secret {name}: it is empty or holds signs that not every grammar can carry",

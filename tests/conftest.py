@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-from collections.abc import Iterable
+from pathlib import Path
 from types import FrameType
 
 import pytest
 from hypothesis import settings
 
+from tests.lab.child import sweep
+
 # A slow machine is no failure: Hypothesis' own deadline of 200 ms per example would make it one.
 settings.register_profile("jailops", deadline=None)
 settings.load_profile("jailops")
 
+SLOW = Path(__file__).parent / "faults"
+"""What takes minutes begins first, so that workers do not wait for it in the end."""
+_PR_SET_PDEATHSIG = 1
 NOT_ROOT = "the real lab needs root: network namespaces and the daemons of a server"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """SIGTERM ends a run as ctrl-C does: every fixture is torn down."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(config, "workerinput"):
+        # A worker whose run was killed would otherwise go on until it next wants to tell something.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     config.pluginmanager.register(NothingSkipped(), "nothing-skipped")
 
 
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Workers that had to be killed removed no files."""
+    if not hasattr(config, "workerinput"):
+        sweep()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.is_relative_to(SLOW))
     if os.geteuid() == 0:
         return
     for item in items:

@@ -216,6 +216,9 @@ class Stage:
             for name in names:
                 if name in keys:
                     text = re.sub(r"(hostKey: )\S+ \S+", rf"\g<1>{keys[name]}", text)
+                if f"{name}:hypervisor" in keys:
+                    below = keys[f"{name}:hypervisor"]
+                    text = re.sub(r"(hypervisor:(?:\n.*)*?hostKey: )\S+ \S+", rf"\g<1>{below}", text)
             text = re.sub(r"ssh-ed25519 \S+ controller", f"{_two_words(self.site.client_public_key)} controller", text)
             files[path] = re.sub(r"(commit: )[0-9a-f]{40}", rf"\g<1>{source.COMMIT_13_2}", text)
         return files

@@ -7,18 +7,26 @@ from typing import Final
 
 from controller.drivers.backends import ByBackend
 from controller.drivers.base import Driver, Explanation, World
+from controller.drivers.boot import Boots
+from controller.drivers.bootconf import BootConf
 from controller.drivers.bootfiles import BootFiles
+from controller.drivers.bootstate import asks, on_trial
+from controller.drivers.builds import LAYERS, ended_builds
+from controller.drivers.buildvm import BuildVMs
 from controller.drivers.ctld import CtldLuns
 from controller.drivers.dhcp import IscDhcp
 from controller.drivers.exports import FreebsdExports, GaneshaExports, LinuxExports
 from controller.drivers.ezjail import EzJails, JailBase
-from controller.drivers.generations import choose
+from controller.drivers.generations import choose, hops, needed_again
 from controller.drivers.hostshare import HostShares
-from controller.drivers.image import Images, ended_builds
 from controller.drivers.kea import KeaDhcp
+from controller.drivers.live import Live
 from controller.drivers.lun import TgtLuns
 from controller.drivers.node import Addresses, Filesystems, Nodes, Sessions
 from controller.drivers.plainjail import PlainJails
+from controller.drivers.retention import OldBootFiles, Retention
+from controller.drivers.rollout import rollout
+from controller.drivers.vm import VmPower, at_rest
 from controller.graph import Desired
 from controller.model import Resource
 
@@ -28,10 +36,17 @@ DRIVERS: Final[Mapping[str, Driver]] = {
     ),
     "lun": ByBackend("lun", {"tgt": TgtLuns(), "ctld": CtldLuns()}),
     "hostshare": HostShares(),
-    "image": Images(),
+    "vm": VmPower(),
+    "buildvm": BuildVMs(),
+    **LAYERS,
     "bootfiles": BootFiles(),
     "dhcp": ByBackend("dhcp", {"isc": IscDhcp(), "kea": KeaDhcp()}),
+    "retention": Retention(),
+    "bootretention": OldBootFiles(),
     "node": Nodes(),
+    "bootconf": BootConf(),
+    "boot": Boots(),
+    "live": Live(),
     "addresses": Addresses(),
     "session": Sessions(),
     "filesystem": Filesystems(),
@@ -45,4 +60,19 @@ def resources_of(desired: Desired) -> list[Resource]:
     return [resource for driver in DRIVERS.values() for resource in driver.resources(desired)]
 
 
-__all__ = ["DRIVERS", "Driver", "Explanation", "World", "choose", "ended_builds", "resources_of"]
+__all__ = [
+    "DRIVERS",
+    "LAYERS",
+    "Driver",
+    "Explanation",
+    "World",
+    "asks",
+    "at_rest",
+    "choose",
+    "ended_builds",
+    "hops",
+    "needed_again",
+    "on_trial",
+    "resources_of",
+    "rollout",
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.drivers.base import Driver, Explanation, World
 from controller.graph import Desired
-from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Seen, Steps, Unseen
+from controller.model import Answer, Change, Difference, Facts, Probe, Ref, Resource, Seen, Steps, Unseen
 
 
 class ByBackend:
@@ -37,8 +37,14 @@ class ByBackend:
     def want(self, resource: Resource, world: World) -> Facts | None:
         return self._of(resource).want(resource, world)
 
+    def told(self, resource: Resource, world: World) -> Facts:
+        return self._of(resource).told(resource, world)
+
     def explain(self, change: Change) -> Explanation:
         return self._of(change.resource).explain(change)
+
+    def differences(self, change: Change, world: World) -> Sequence[Difference]:
+        return self._of(change.resource).differences(change, world)
 
     def steps(self, change: Change, world: World) -> Steps:
         return self._of(change.resource).steps(change, world)

@@ -9,11 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
+from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall
 from controller.graph import Desired
-from controller.model import Answer, Change, Facts, Observed, Probe, Ref, Resource, Risk, Seen, Steps, Unseen
+from controller.model import (
+    Answer,
+    Change,
+    Difference,
+    Facts,
+    Observed,
+    Probe,
+    Ref,
+    Resource,
+    Risk,
+    Seen,
+    Steps,
+    Unseen,
+)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,10 +47,22 @@ class World:
     """Host -> the generation it should boot: see `controller.drivers.published`."""
     ready: frozenset[Ref] = frozenset()
     """Objects that the last look found as wanted."""
+    reboots: Mapping[str, str] = field(default_factory=dict)
+    """Host that runs another generation than it should -> why it is not rebooted now; empty when it may be."""
+    age: float = 0.0
+    """Seconds since the look."""
+    young: bool = False
+    """This controller has looked for too short a time to judge by what it did not see."""
+    kept: frozenset[tuple[str, str]] = frozenset()
+    """Image and generation of what is never removed, whatever nobody needs any more."""
 
     def seen(self, ref: Ref) -> Seen | None:
         """What the last look saw of an object, or None when it is unknown."""
         return self.observed.seen.get(ref)
+
+    def drift_mode(self, ref: Ref) -> str:
+        """What the Site says about changes made by hand to objects of this kind: enforce, warn or ignore."""
+        return {str(kind): str(mode) for kind, mode in self.desired.site.drift.items()}.get(ref.kind, "enforce")
 
 
 class Explanation(NamedTuple):
@@ -73,7 +101,15 @@ class Driver(Protocol):
         """What should be true. Raises Wait when that depends on something that is not there yet."""
         ...
 
+    def told(self, resource: Resource, world: World) -> Facts:
+        """What people are told beside what the look brought: why it should be so. Shown, never compared."""
+        ...
+
     def explain(self, change: Change) -> Explanation: ...
+
+    def differences(self, change: Change, world: World) -> Sequence[Difference]:
+        """Which inputs of an object differ from those of what hosts boot now, and what each takes."""
+        ...
 
     def steps(self, change: Change, world: World) -> Steps: ...
 
@@ -91,6 +127,14 @@ class Base:
         del resource
         return {}
 
+    def differences(self, change: Change, world: World) -> Sequence[Difference]:
+        del change, world
+        return ()
+
+    def told(self, resource: Resource, world: World) -> Facts:
+        del resource, world
+        return {}
+
 
 def answered(answers: Sequence[Answer | Unseen]) -> list[Answer]:
     """All answers, or the reason why one is missing: most drivers can say nothing then.
@@ -105,6 +149,14 @@ def answered(answers: Sequence[Answer | Unseen]) -> list[Answer]:
     return [answer for answer in answers if isinstance(answer, Answer)]
 
 
+def parsed(what: str, host: str, parse: Callable[[str], T], text: str) -> T:
+    """An answer that cannot be read is unknown, never empty."""
+    try:
+        return parse(text)
+    except (GrammarError, ValueError) as error:
+        raise Retry(f"cannot read {what} of {host}: {error}") from error
+
+
 def checked(answer: Answer, doing: str) -> Answer:
     """An answer whose exit status was 0. Raises Stall with what the machine said, else."""
     if answer.exit != 0:
@@ -116,6 +168,13 @@ def last_words(answer: Answer) -> str:
     """What a failed command said, short enough for a line."""
     text = " / ".join(line.strip() for line in (answer.err or answer.out).strip().splitlines()[-3:])
     return f"{text or 'no message'} (exit {answer.exit})"
+
+
+def differs(want: Facts | None, have: Facts | None) -> bool:
+    """Only the fields that are wanted are ours to compare."""
+    if want is None or have is None:
+        return want is not have
+    return any(have.get(name) != value for name, value in want.items())
 
 
 def differing(want: Facts, have: Facts | None) -> list[str]:

@@ -1,7 +1,8 @@
 """The boot files below the TFTP root: pxeboot and loader.efi of every generation that a host of this server boots.
 
 Each lies at the path that ``filename`` names, which holds the generation, so a new one never replaces the file that a
-node is fetching at this moment, and DHCP switches root and boot file together. Proven by digest, never by exit status.
+node is fetching at this moment, and DHCP switches root and boot file together. Proven by digest, never by exit status. Whether
+anybody serves them is looked at, too; starting that service is not ours.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from typing import Any, ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
-from controller.drivers.generations import complete_generations
+from controller.drivers.generations import complete_generations, image_of
 from controller.encode.sh import lines, put_file, raw, sh
 from controller.errors import Retry, Stall
 from controller.graph import Desired, rootfs
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Seen, Steps, Unseen
 
 BOOT_FILES = ("boot/pxeboot", "boot/loader.efi")
+_TFTP = 69
 
 
 @dataclass(frozen=True)
 class TftpRoot:
     root: str
     images: tuple[str, ...]
+    """All that there are: a host may be served one of the image that it had before."""
 
 
 class BootFiles(Base):
@@ -34,11 +37,11 @@ class BootFiles(Base):
 
     def resources(self, desired: Desired) -> Iterator[Resource]:
         for name, server in sorted(desired.boot_servers.items()):
-            images = tuple(sorted({host.spec.image for host in desired.hosts_of_boot_server(name)}))
-            yield Resource(Ref(self.kind, name), name, TftpRoot(server.spec.tftp.root, images), origin=server.origin)
+            root = TftpRoot(server.spec.tftp.root, tuple(sorted(desired.images)))
+            yield Resource(Ref(self.kind, name), name, root, origin=server.origin)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
-        """One line ``digest path`` per boot file that is there."""
+        """One line ``digest path`` per boot file that is there; and whether anybody serves TFTP."""
         spec: TftpRoot = resource.spec
         listing = [
             sh('for f in {image}/*/{file}; do test -f "$f" && echo "$(jo_sha "$f") $f"; done', image=image, file=file)
@@ -46,22 +49,31 @@ class BootFiles(Base):
             for file in BOOT_FILES
         ]
         script = lines(sh("cd {root} || exit 75", root=spec.root), looks.SHA256, *listing, sh(":"))
-        return (Probe(resource.host, script),)
+        return (Probe(resource.host, script), Probe(resource.host, looks.listens_udp(_TFTP)))
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        answer = answered(answers)[0]
+        answer, tftp = answered(answers)
         if answer.exit != 0:
             raise Retry(f"cannot look into the TFTP root {resource.spec.root}: {last_words(answer)}")
+        if tftp.exit not in (0, 1):
+            raise Retry(f"cannot see whether anybody serves TFTP on {resource.host}: {last_words(tftp)}")
         found: dict[str, str] = {}
         for line in answer.out.splitlines():
             one = re.fullmatch(r"([0-9a-f]{64}) (.+)", line)
             if one is None:
                 raise Retry(f"cannot read the list of boot files in {resource.spec.root}: {line!r}")
             found[one[2]] = one[1]
-        return Seen(found)
+        return Seen(found, detail={"tftp": tftp.exit == 0})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
+        seen = world.seen(resource.ref)
+        if seen and not seen.detail["tftp"]:
+            raise Stall(
+                f"cannot serve boot files from {resource.ref.name}: nobody listens on its UDP port {_TFTP}, so no node can boot",
+                hint=f"start the TFTP server on {resource.ref.name} (on Debian: service tftpd-hpa start); "
+                "jailops does not manage that service",
+            )
         return {path: digest for path, digest, _ in _wanted(resource, world)}
 
     def explain(self, change: Change) -> Explanation:
@@ -88,8 +100,9 @@ class BootFiles(Base):
 def _wanted(resource: Resource, world: World) -> Iterator[tuple[str, str, tuple[str, str]]]:
     """Path below the TFTP root, digest, and where the file comes from: for every generation that a host should boot."""
     desired = world.desired
-    hosts = desired.hosts_of_boot_server(resource.ref.name)
-    wanted = {(host.spec.image, world.generations[host.name]) for host in hosts if host.name in world.generations}
+    hosts = {host.name for host in desired.hosts_of_boot_server(resource.ref.name)}
+    served = {host: world.generations[host] for host in hosts & world.generations.keys()}
+    wanted = {(image_of(desired, world.observed, host, one), one) for host, one in served.items()}
     for image, generation in sorted(wanted):
         manifest: Mapping[str, Any] = complete_generations(world.observed, image).get(generation, {})
         san = desired.images[image].spec.san

@@ -11,19 +11,21 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import World, answered, last_words
+from controller.drivers.base import Explanation, World, answered, differing, last_words
 from controller.drivers.lun import (
     Luns,
     LunSpec,
     attached_to,
     in_use,
+    list_volumes,
     look_at_volume,
     never_taken,
+    other_volumes,
     spec_of,
     volume_size,
 )
 from controller.encode import ctl
-from controller.encode.sh import put_file, raw, secret, sh
+from controller.encode.sh import lines, put_file, raw, secret, sh
 from controller.encode.text import GrammarError
 from controller.encode.tgt import serial_for
 from controller.errors import Retry, Stall
@@ -47,10 +49,34 @@ def ctl_target(spec: LunSpec) -> ctl.Target:
 
 
 def config(resource: Resource, world: World) -> str:
-    """The whole file: every host of this SAN that exists now, none with a smaller disk than it has."""
+    """The file as the manifests want it: every host of this SAN that exists now, none with a smaller disk than it has."""
     specs = [spec_of(world.desired, host.name) for host in world.desired.hosts_of_san(resource.spec.san)]
     targets = [ctl_target(replace(spec, size=_kept_size(spec, world))) for spec in specs]
     return ctl.render(targets, resource.spec.portal, _HEADER)
+
+
+def kept_parts(resource: Resource, world: World) -> list[str]:
+    """The other targets of the file that must stay as they are there, whoever writes it: those whose node is attached and
+    would notice the change, and those of which nothing is known now. Each waits for its own turn."""
+    san = resource.spec.san
+    own = [spec_of(world.desired, host.name) for host in world.desired.hosts_of_san(san)]
+    text = config(resource, world)
+    kept = [spec.iqn for spec in own if spec.host != resource.ref.name and _must_stay(spec, text, world)]
+    gone = (
+        seen for ref, seen in world.observed.seen.items() if ref.kind == "lun" and ref.name not in world.desired.hosts
+    )
+    kept += [seen.detail["target"] for seen in gone if seen.detail.get("attached") and seen.detail.get("san") == san]
+    return sorted(set(kept) - {resource.spec.iqn})
+
+
+def _must_stay(spec: LunSpec, text: str, world: World) -> bool:
+    ref = Ref("lun", spec.host)
+    if ref in world.observed.unknown or ref in world.observed.stalled:
+        return True
+    seen = world.seen(ref)
+    if seen is None or not seen.detail.get("attached"):
+        return False
+    return (seen.facts or {}).get("rules") != world.digest(ctl.rules_of(text, spec.iqn))
 
 
 def _kept_size(spec: LunSpec, world: World) -> int:
@@ -73,12 +99,14 @@ class CtldLuns(Luns):
             Probe(resource.host, look_at_volume(spec.volume)),
             Probe(resource.host, looks.digest(spec.config)),
             Probe(resource.host, look_at_rules(spec)),
+            Probe(resource.host, Script("service ctld onestatus")),
+            Probe(resource.host, list_volumes(spec)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         spec: LunSpec = resource.spec
-        devices, ports, sessions, volume, file, rules = answered(answers)
+        devices, ports, sessions, volume, file, rules, status, volumes = answered(answers)
         try:
             luns = ctl.parse_devlist_xml(_asked(devices, resource))
             online = {one.target for one in ctl.parse_portlist_xml(_asked(ports, resource)) if one.online}
@@ -95,8 +123,14 @@ class CtldLuns(Luns):
             "served": served,
             "file": looks.read_digest(file, spec.config),
             "rules": looks.read_digest(rules, spec.config),
+            # The kernel keeps its LUNs when the daemon dies, but nobody can log in any more.
+            "running": status.exit == 0,
         }
-        return Seen(facts, detail={"attached": attached_to(spec, own, retired=resource.retired)})
+        attached = attached_to(spec, own, retired=resource.retired)
+        others = [f"target {one.target} on {spec.san}" for one in luns if one.target not in ("", spec.iqn)]
+        others += other_volumes(volumes, spec)
+        detail = {"attached": attached, "target": spec.iqn, "san": spec.san, "unmanaged": others}
+        return Seen(facts, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         spec: LunSpec = resource.spec
@@ -105,8 +139,19 @@ class CtldLuns(Luns):
         self._keeps_data(resource, world)
         served = {"backing": spec.volume, "size": spec.size, "serial": serial_for(spec.iqn), "online": True}
         text = config(resource, world)
-        rules = world.digest(ctl.rules_of(text, spec.iqn))
-        return {"size": spec.size, "served": served, "file": world.digest(text), "rules": rules}
+        want: dict[str, Any] = {
+            "size": spec.size,
+            "served": served,
+            "rules": world.digest(ctl.rules_of(text, spec.iqn)),
+            "running": True,
+        }
+        # With parts that must stay, the whole is for once not what the manifests want; this target's own part is.
+        return want if kept_parts(resource, world) else want | {"file": world.digest(text)}
+
+    def explain(self, change: Change) -> Explanation:
+        if differing(change.want or {}, change.have) == ["running"]:
+            return Explanation(f"start ctld on {change.resource.spec.san}", "it does not run: no node can log in")
+        return super().explain(change)
 
     def steps(self, change: Change, world: World) -> Steps:
         spec: LunSpec = change.resource.spec
@@ -117,14 +162,15 @@ class CtldLuns(Luns):
             raise in_use(spec, attached)
         if not change.resource.retired and (change.have or {}).get("size") != spec.size:
             yield from self._volume(spec)
-        answer = yield Run(f"write and test {spec.config}", _write(spec.config, config(change.resource, world)))
-        if answer.exit != 0:
+        wanted = 0 if change.resource.retired else 1
+        put = write(spec, config(change.resource, world), kept_parts(change.resource, world))
+        script = lines(put, _reload(spec.iqn, wanted))
+        answer = yield Run(f"write and test {spec.config}, reload ctld and wait for its LUN", script, timeout=90)
+        if answer.exit == _REFUSED:
             raise Stall(
                 f"cannot give ctld on {spec.san} its new file: {last_words(answer)}; the old one is in force",
                 hint=f"{spec.config} is jailops' alone: move targets made by hand elsewhere",
             )
-        wanted = 0 if change.resource.retired else 1
-        answer = yield Run("reload ctld and wait for its LUN", _reload(spec.iqn, wanted), timeout=60)
         if answer.exit != 0:
             raise Retry(f"cannot see ctld on {spec.san} serve {spec.iqn}: {last_words(answer)}")
 
@@ -165,34 +211,70 @@ else echo absent; fi""",
 
 def _part(keyword: str, iqn: str) -> str:
     """A sed(1) program that prints one block of our file."""
-    return f'/^{keyword} "{iqn.replace(".", "[.]")}" {{$/,/^}}$/p'
+    return f"{_block(keyword, iqn)}p"
 
 
-def _write(path: str, text: str) -> Script:
-    """ctld -t exists since 13; an older one exits 1 with its usage, and its own log is all there is then."""
+def _block(keyword: str, iqn: str) -> str:
+    """The address of one block of our file, for sed(1)."""
+    return f'/^{keyword} "{iqn.replace(".", "[.]")}" {{$/,/^}}$/'
+
+
+_REFUSED = 9
+
+
+def write(spec: LunSpec, text: str, kept: Sequence[str]) -> Script:
+    """Put the new file in place if ctld takes it; parts that must stay are copied from the old one, on the SAN itself.
+
+    ``ctld -t`` exists since 13; an older one exits 1 with its usage, and its own log is all there is then. Writing and
+    reloading are one act: were they two, a controller that is killed between them would leave a file that nobody serves.
+    """
+    edit = [
+        sh(
+            """{{ sed -e {no_group} -e {no_target} {new} && sed -n {group} {path} && sed -n {target} {path}; }} > {new}.kept &&
+chmod 600 {new}.kept && mv -f {new}.kept {new} || exit 1""",
+            no_group=f"{_block('auth-group', iqn)}d",
+            no_target=f"{_block('target', iqn)}d",
+            group=_part("auth-group", iqn),
+            target=_part("target", iqn),
+            path=spec.config,
+            new=f"{spec.config}.new",
+        )
+        for iqn in kept
+    ]
     return sh(
-        """{put} || exit 1
+        """umask 077
+{put} || exit 1
+test -e {path} || : > {path}
+{edit}
 said=$(ctld -t -f {new} 2>&1)
 case $?:$said in
   0:*|*illegal\\ option*|*usage:*) mv -f {new} {path};;
-  *) printf '%s\\n' "$said" >&2; rm -f {new}; exit 1;;
+  *) printf '%s\\n' "$said" >&2; rm -f {new}; exit {refused};;
 esac""",
-        put=raw(put_file(f"{path}.new", text, 0o600)),
-        new=f"{path}.new",
-        path=path,
+        put=raw(put_file(f"{spec.config}.new", text, 0o600)),
+        edit=raw(lines(*edit) if edit else Script(":")),
+        new=f"{spec.config}.new",
+        path=spec.config,
+        refused=_REFUSED,
     )
 
 
 def _reload(iqn: str, wanted: int) -> Script:
+    """Have ctld take its file, and see that it did: a LUN more or less, and no word in the log that it kept the old one
+    (it exits 0 all the same, seen on 13.2)."""
     return sh(
-        """service ctld onestatus >/dev/null 2>&1 && service ctld onereload || service ctld onestart
+        """kept() {{ grep -c 'continuing with old configuration' /var/log/messages 2>/dev/null || :; }}
+before=$(kept)
+service ctld onestatus >/dev/null 2>&1 && service ctld onereload || service ctld onestart
 i=0
 while test $i -lt 25; do
   n=$(ctladm devlist -v | grep -c -F {name})
-  test "$n" = {wanted} && exit 0
+  test "$n" = {wanted} && break
   i=$((i + 1)); sleep 0.2
 done
-exit 1""",
+test "$n" = {wanted} || exit 1
+test "$(kept)" = "$before" || {{ grep ctld /var/log/messages | tail -n 3 >&2; exit {refused}; }}""",
         name=f"ctld_name={iqn},lun,",
         wanted=wanted,
+        refused=_REFUSED,
     )

@@ -7,15 +7,16 @@ the old file returns.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, answered, last_words
-from controller.drivers.generations import entry_before, entry_now
+from controller.drivers.generations import entry_before, entry_now, image_of
 from controller.encode import dhcpd
-from controller.encode.hosts import HostEntry, lint
+from controller.encode.hosts import Foreign, HostEntry, lint
 from controller.encode.sh import put_file, raw, sh
 from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall, Wait
@@ -27,10 +28,22 @@ _SERVING = """service {service} status >/dev/null 2>&1 || exit 1
 {{ ss -Hlun 2>/dev/null || sockstat -4 -l -P udp 2>/dev/null; }} | grep -q ':67 '"""
 
 
-_OTHERS = (
-    "test -f {main} || exit 0\nsed -n 's/^[[:space:]]*host[[:space:]][[:space:]]*\\([^[:space:]{{]*\\).*/\\1/p' {main}"
-)
-"""The names of host declarations in the operator's own file: listed, never touched."""
+_INCLUDED = """sed -e 's/#.*//' -e 's/include[[:space:]]*"/include "/' {main} | grep -q -F {line}"""
+"""Whether dhcpd will read our file at its next start; a commented-out line is none."""
+
+_NOT_INCLUDED, _REFUSED = 3, 5
+
+_MAIN = """test -f {main} || exit 3
+sed -e 's/#.*//' {main} | grep -v secret
+{included} || exit 3
+said=$(dhcpd -4 -t -cf {main} 2>&1)
+case $? in
+0) ;;
+1) printf '%s\\n' "$said" >&2; exit 5;;
+*) printf '%s\\n' "$said" >&2; exit 75;;
+esac"""
+"""The operator's own file without its keys; status 3: it does not include ours, or is not there; 5: dhcpd would not start
+with it. What runs goes on as it was, so nothing else would show that."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,8 @@ class Server:
         return self.spec.dhcp.backend
 
 
-def entry(desired: Desired, host: str, generation: str) -> HostEntry:
-    """What a boot server says to one host that should boot one generation."""
+def entry(desired: Desired, host: str, image: str, generation: str) -> HostEntry:
+    """What a boot server says to one host that should boot one generation of an image."""
     spec = desired.hosts[host].spec
     server = desired.boot_servers[spec.boot_server].spec
     san = desired.sans[spec.san].spec
@@ -53,8 +66,8 @@ def entry(desired: Desired, host: str, generation: str) -> HostEntry:
         mac=spec.mac,
         address=desired.host_address(host),
         next_server=str(server.tftp.address),
-        filename=f"{spec.image}/{generation}/boot/pxeboot",
-        root_path=f"{san.nfs.address}:{rootfs(desired, spec.image, generation)}",
+        filename=f"{image}/{generation}/boot/pxeboot",
+        root_path=f"{san.nfs.address}:{rootfs(desired, image, generation)}",
         host_name=spec.hostname or host,
         domain=spec.domain,
         nameservers=tuple(str(one) for one in spec.nameservers),
@@ -84,7 +97,11 @@ def wanted_entries(resource: Resource, world: World) -> list[HostEntry]:
     losing the entry of a host that had one."""
     hosts = (host.name for host in world.desired.hosts_of_boot_server(resource.ref.name))
     entries = [one for one in (_wanted(resource, host, world) for host in hosts) if one is not None]
-    problems = lint(entries, str(resource.spec.spec.dhcp.subnet))
+    seen = world.seen(resource.ref)
+    detail: Mapping[str, Any] = seen.detail if seen else {}
+    others = [Foreign(name, mac, tuple(addresses)) for name, mac, addresses in detail.get("foreign", ())]
+    pools = [(first, last) for first, last in detail.get("pools", ())]
+    problems = lint(entries, str(resource.spec.spec.dhcp.subnet), pools, others)
     if problems:
         raise Stall(f"cannot serve these hosts from {resource.ref.name}: " + "; ".join(problems))
     return entries
@@ -95,15 +112,15 @@ def _wanted(resource: Resource, host: str, world: World) -> HostEntry | None:
     hangs at boot (rc.initdiskless). One that has an entry keeps booting what it names until there is something else."""
     server, generation = resource.ref.name, world.generations.get(host)
     old = entry_now(world.observed, server, host) or entry_before(world.applied, server, host)
+    image = image_of(world.desired, world.observed, host, generation or "")
     if old is None:
         ready = Ref("hostshare", host) in world.ready and Ref("lun", host) in world.ready
-        return entry(world.desired, host, generation) if generation is not None and ready else None
+        return entry(world.desired, host, image, generation) if generation is not None and ready else None
     if generation is not None:
-        return entry(world.desired, host, generation)
+        return entry(world.desired, host, image, generation)
     if not old.get("root-path") or not old.get("filename"):
-        image = world.desired.hosts[host].spec.image
         raise Wait(f"it is not known what {host} booted, and no generation of {image} is seen", on=f"image/{image}")
-    return replace(entry(world.desired, host, ""), root_path=old["root-path"], filename=old["filename"])
+    return replace(entry(world.desired, host, image, ""), root_path=old["root-path"], filename=old["filename"])
 
 
 def resources_for(desired: Desired, backend: str) -> Iterator[Resource]:
@@ -141,13 +158,22 @@ class IscDhcp(Base):
         return (
             Probe(resource.host, looks.cat(dhcp.include_file)),
             Probe(resource.host, sh(_SERVING, service=dhcp.service)),
-            Probe(resource.host, sh(_OTHERS, main=dhcp.config_file)),
+            Probe(resource.host, main_file(dhcp.config_file, dhcp.include_file)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         file, serving, others = answered(answers)
-        detail = {"unmanaged": [f"DHCP host {name} on {resource.host}" for name in others.out.split()]}
+        if others.exit not in (0, _NOT_INCLUDED, _REFUSED):
+            raise Retry(f"cannot read {resource.spec.spec.dhcp.config_file}: {last_words(others)}")
+        foreign = dhcpd.foreign(others.out)
+        detail = {
+            "unmanaged": [f"DHCP host {one.name} on {resource.host}" for one in foreign],
+            "included": others.exit != _NOT_INCLUDED,
+            "refused": _complaint(others, resource.spec) if others.exit == _REFUSED else "",
+            "foreign": [[one.name, one.mac, list(one.addresses)] for one in foreign],
+            "pools": [list(one) for one in dhcpd.pools(others.out)],
+        }
         if file.exit == looks.ABSENT:
             return Seen({"hosts": {}, "file": "absent", "serving": serving.exit == 0}, detail=detail)
         if file.exit != 0:
@@ -159,12 +185,16 @@ class IscDhcp(Base):
         return Seen({"hosts": hosts, "file": file.out, "serving": serving.exit == 0}, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
+        seen = world.seen(resource.ref)
+        if seen and not seen.detail["included"]:
+            raise _not_included(resource.spec)
         entries = wanted_entries(resource, world)
-        return {
-            "hosts": {one.name: as_facts(one) for one in entries},
-            "file": render(resource, entries),
-            "serving": True,
-        }
+        text = render(resource, entries)
+        have = (seen.facts or {}) if seen else {}
+        # Another file of ours may be what is refused; the one that is wanted is tested before it is put in place.
+        if seen and seen.detail["refused"] and have.get("file") == text:
+            raise _refused(seen.detail["refused"], resource.spec, serving=bool(have.get("serving")))
+        return {"hosts": {one.name: as_facts(one) for one in entries}, "file": text, "serving": True}
 
     def explain(self, change: Change) -> Explanation:
         return describe(change)
@@ -172,19 +202,21 @@ class IscDhcp(Base):
     def steps(self, change: Change, world: World) -> Steps:
         dhcp = change.resource.spec.spec.dhcp
         text = render(change.resource, wanted_entries(change.resource, world))
+        act, label = restart(dhcp.service), f"restart {dhcp.service} once and see it serve"
         if (change.have or {}).get("file") != text:
-            answer = yield Run(
-                "test the new entries with dhcpd -t", candidate(dhcp.config_file, dhcp.include_file, text)
-            )
+            test = candidate(dhcp.config_file, dhcp.include_file, text)
+            answer = yield Run("test the new entries with dhcpd -t", test)
+            if answer.exit == _NOT_INCLUDED:
+                raise _not_included(change.resource.spec)
             if answer.exit != 0:
-                raise _refused(answer, dhcp.include_file, dhcp.config_file, change.ref.name)
-            yield Run("put the new file in place, keep the old one", switch(dhcp.include_file))
-        answer = yield Run(f"restart {dhcp.service} once and see it serve", restart(dhcp.service), timeout=60)
+                serving = bool((change.have or {}).get("serving"))
+                complaint = _complaint(answer, change.resource.spec)
+                raise _refused(complaint, change.resource.spec, serving=serving)
+            act, label = take_effect(dhcp.include_file, dhcp.service), f"put the new file in place, {label}"
+        answer = yield Run(label, act, timeout=90)
         if answer.exit != 0:
-            back = yield Run("put the old file back and restart", put_back(dhcp.include_file, dhcp.service), timeout=60)
-            now = "the old entries are served again" if back.exit == 0 else "and the old file does not serve either"
             raise Stall(
-                f"cannot serve the new DHCP entries on {change.ref.name}: {last_words(answer)}; {now}",
+                f"cannot serve the new DHCP entries on {change.ref.name}: {last_words(answer)}; {_NOW[answer.exit]}",
                 hint=f"look at the log of {dhcp.service} on {change.ref.name}",
             )
 
@@ -194,40 +226,54 @@ def render(resource: Resource, entries: Sequence[HostEntry]) -> str:
     return dhcpd.render(entries, f"{resource.ref.name}")
 
 
+def _included(main: str, include: str) -> Script:
+    return sh(_INCLUDED, main=main, line=f'include "{include}"')
+
+
+def main_file(main: str, include: str) -> Script:
+    """What a look asks of the operator's own file: its text, and by the status whether dhcpd would start with it and ours."""
+    return sh(_MAIN, main=main, included=raw(_included(main, include)))
+
+
 def candidate(main: str, include: str, text: str) -> Script:
     """Write the file beside the live one and let dhcpd read the main file with it in place of the live one."""
     return sh(
-        """grep -v '^[[:space:]]*#' {main} | grep -q -F {needle} || {{ echo {missing} >&2; exit 3; }}
+        """{included} || exit 3
 {put} || exit 4
 sed {swap} {main} > {test} && dhcpd -4 -t -cf {test}
 status=$?
 rm -f {test}
 test $status = 0 || rm -f {new}
 exit $status""",
-        needle=f'include "{include}"',
-        missing=f"{main} does not include {include}",
+        included=raw(_included(main, include)),
         main=main,
         put=raw(put_file(f"{include}.new", text)),
-        swap=f's|include "{include}"|include "{include}.new"|',
+        swap=f's|include[[:space:]]*"{include}"|include "{include}.new"|',
         test=f"{main}.jailops-test",
         new=f"{include}.new",
     )
 
 
-def switch(include: str) -> Script:
-    """Keep what is served now, then rename the tested file over it."""
-    return sh(
-        "rm -f {prev}; if test -e {file}; then cp -p {file} {prev} || exit 1; fi; mv -f {new} {file}",
-        file=include,
-        prev=f"{include}.prev",
-        new=f"{include}.new",
-    )
+_PUT_BACK, _NEITHER = 10, 11
+_NOW = defaultdict(
+    lambda: "nothing is served; the file is as it was",
+    {
+        4: "nothing was changed",
+        _PUT_BACK: "the old entries are served again",
+        _NEITHER: "and the old file does not serve either",
+    },
+)
+"""What is true after a restart that failed."""
 
 
 def restart(service: str) -> Script:
-    """Restart, then wait up to ten seconds until the daemon runs and holds UDP port 67; say what it said if not."""
+    """Restart, then wait up to ten seconds until the daemon runs and holds UDP port 67; say what it said if not.
+
+    systemd refuses to start what was restarted five times in ten seconds, until that is forgotten.
+    """
     return sh(
-        """said=$(service {service} restart 2>&1)
+        """if command -v systemctl >/dev/null 2>&1; then systemctl reset-failed {service} >/dev/null 2>&1; fi
+said=$(service {service} restart 2>&1)
 i=0
 while test $i -lt 50; do
   if ( {serving} ); then exit 0; fi
@@ -240,26 +286,47 @@ exit 1""",
     )
 
 
-def put_back(include: str, service: str) -> Script:
+def take_effect(include: str, service: str) -> Script:
+    """Rename the tested file over the live one and have the daemon serve it, or put the old one back. One act: were it
+    two, a controller that is killed between them would leave a file that is right and that nobody serves."""
     return sh(
-        "if test -e {prev}; then mv -f {prev} {file}; else : > {file}; fi\n{restart}",
-        prev=f"{include}.prev",
+        """rm -f {prev}
+if test -e {file}; then cp -p {file} {prev} || exit 4; fi
+mv -f {new} {file} || exit 4
+( {restart} ) && exit 0
+if test -e {prev}; then mv -f {prev} {file}; else rm -f {file}; fi
+( {restart} ) 2>/dev/null && exit {put_back}
+exit {neither}""",
         file=include,
+        prev=f"{include}.prev",
+        new=f"{include}.new",
         restart=raw(restart(service)),
+        put_back=_PUT_BACK,
+        neither=_NEITHER,
     )
 
 
-def _refused(answer: Answer, include: str, main: str, server: str) -> Stall:
-    """Say whose file dhcpd does not like: ours, or the one that the operator keeps."""
-    if answer.exit == 3:
-        return Stall(
-            f"cannot serve DHCP on {server}: {answer.err.strip()}",
-            hint=f'add the line include "{include}"; to {main}, once, by hand',
-        )
+def _complaint(answer: Answer, server: Server) -> str:
+    """What dhcpd -t does not like, and in whose file: ours, or the one that the operator keeps."""
     errors = dhcpd.parse_errors(answer.err)
     where = "; ".join(f"{file} line {line}: {text}" for file, line, text in errors) or last_words(answer)
-    where = where.replace(f"{main}.jailops-test", main).replace(f"{include}.new", include)
+    main, include = server.spec.dhcp.config_file, server.spec.dhcp.include_file
+    return where.replace(f"{main}.jailops-test", main).replace(f"{include}.new", include)
+
+
+def _refused(complaint: str, server: Server, *, serving: bool) -> Stall:
+    main, include = server.spec.dhcp.config_file, server.spec.dhcp.include_file
     return Stall(
-        f"cannot serve DHCP on {server}: dhcpd -t refuses: {where}; nothing was changed, the old entries are served",
-        hint=f"mend {main} on {server}: jailops writes {include} only",
+        f"cannot serve DHCP on {server.name}: dhcpd -t refuses: {complaint}; nothing was changed, "
+        + ("the old entries are served" if serving else "and nothing is served: the daemon does not run"),
+        hint=f"mend {main} on {server.name}: jailops writes {include} only",
+    )
+
+
+def _not_included(server: Server) -> Stall:
+    main, include = server.spec.dhcp.config_file, server.spec.dhcp.include_file
+    return Stall(
+        f"cannot serve DHCP on {server.name}: {main} does not include {include}, so dhcpd will not read our entries at its "
+        "next start",
+        hint=f'add the line include "{include}"; to {main}, once, by hand; until then nothing is changed there',
     )

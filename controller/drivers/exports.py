@@ -14,9 +14,10 @@ from itertools import product
 from typing import ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers.base import Base, Explanation, World, answered, checked, last_words, parsed
 from controller.drivers.generations import complete_generations
 from controller.drivers.kept import images_root, kept
+from controller.drivers.retain import decide
 from controller.encode import exports, ganesha
 from controller.encode.exports import Client, Export
 from controller.encode.sh import lines, put_file, raw, sh
@@ -68,6 +69,22 @@ def share_of(desired: Desired, san: str) -> Share:
     return Share(spec, tuple(sorted(wanted, key=lambda one: one.path)))
 
 
+def nfs_answers(address: str) -> Script:
+    """Whether what is exported is also served, asked as the boot loader asks: through rpcbind, NFSv3 over UDP.
+
+    A list of exports proves nothing: it is kept by others than the server. rpcinfo(8) would wait 10 s for silence.
+    """
+    return sh(
+        """set --
+if command -v timeout >/dev/null 2>&1; then set -- timeout 3; fi
+"$@" rpcinfo -u {address} nfs 3
+s=$?
+test $s != 124 || echo 'no answer in 3 seconds' >&2
+exit $s""",
+        address=address,
+    )
+
+
 def wanted_now(resource: Resource, world: World) -> tuple[Export, ...]:
     """What the manifests ask for, and the images that nodes still run from."""
     clients = {one.path: {client.address: client for client in one.clients} for one in resource.spec.wanted}
@@ -99,8 +116,21 @@ class Exports(Base):
             f"update the NFS exports of {change.ref.name}", reason, "restart" if _changes(change)[1] else "none"
         )
 
+    def _must_serve(self, resource: Resource, world: World) -> None:
+        """Raises Stall when the last look saw that nobody serves NFS there."""
+        seen = world.seen(resource.ref)
+        said = seen.detail["silent"] if seen else ""
+        if said:
+            raise Stall(
+                f"cannot serve NFS from {resource.ref.name}: rpcinfo -u {resource.spec.spec.nfs.address} nfs 3 says: "
+                f"{said}; no node can boot",
+                hint=f"start the NFS server and rpcbind on {resource.ref.name}, with NFSv3 over UDP; "
+                "jailops does not manage these services",
+            )
+
     def _directories(self, resource: Resource) -> Script:
-        return sh("mkdir -p {paths}", paths=[one.path for one in resource.spec.wanted])
+        wanted = {resource.spec.spec.nfs.root, *(one.path for one in resource.spec.wanted)}
+        return sh("mkdir -p {paths}", paths=sorted(wanted))
 
     def _file(self, resource: Resource, text: str) -> Script:
         path = str(resource.spec.spec.nfs.config_file)
@@ -140,28 +170,26 @@ class LinuxExports(Exports):
         return (
             Probe(resource.host, looks.cat(str(resource.spec.spec.nfs.config_file))),
             Probe(resource.host, Script("exportfs -s")),
+            _answers(resource),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        file, listing = answered(answers)
+        file, listing, serving = answered(answers)
         if listing.exit != 0 or listing.err.strip():
             raise Retry(f"cannot see what {resource.host} exports: {last_words(listing)}")
         served: dict[str, dict[str, str]] = {}
         others = []
-        try:
-            for one in exports.parse_etab(listing.out):
-                if _ours(resource, one.path):
-                    served.setdefault(one.path, {})[one.client] = (
-                        f"{one.access} squashed" if one.root_squash else one.access
-                    )
-                else:
-                    others.append(f"export {one.path} to {one.client} on {resource.host}")
-        except GrammarError as error:
-            raise Retry(f"cannot read what {resource.host} exports: {error}") from error
-        return Seen({"served": served, "file": _text(file)}, detail={"unmanaged": others})
+        for one in parsed("the exports", resource.host, exports.parse_etab, listing.out):
+            if _ours(resource, one.path):
+                access = f"{one.access} squashed" if one.root_squash else one.access
+                served.setdefault(one.path, {})[one.client] = access
+            else:
+                others.append(f"export {one.path} to {one.client} on {resource.host}")
+        return Seen({"served": served, "file": _text(file)}, detail={"unmanaged": others, "silent": _silent(serving)})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
+        self._must_serve(resource, world)
         wanted = wanted_now(resource, world)
         return {"served": served_by(wanted), "file": exports.render_linux(wanted, _HEADER)}
 
@@ -196,11 +224,12 @@ for id in $(printf '%s\\n' "$shown" | sed -n 's/^ *uint16 //p'); do
   {_MANAGER}.DisplayExport "uint16:$id" || exit 75
 done"""
         )
-        return (Probe(resource.host, looks.cat(str(resource.spec.spec.nfs.config_file))), Probe(resource.host, look))
+        file = looks.cat(str(resource.spec.spec.nfs.config_file))
+        return (Probe(resource.host, file), Probe(resource.host, look), _answers(resource))
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        file, shown = answered(answers)
+        file, shown, serving = answered(answers)
         if shown.exit != 0:
             raise Retry(f"cannot ask nfs-ganesha on {resource.host} what it exports: {last_words(shown)}")
         served: dict[str, dict[str, str]] = {}
@@ -217,9 +246,11 @@ done"""
                     others.append(f"export {one.path} on {resource.host}")
         except GrammarError as error:
             raise Retry(f"cannot read what nfs-ganesha on {resource.host} exports: {error}") from error
-        return Seen({"served": served, "file": _text(file)}, detail={"ids": ids, "unmanaged": others})
+        detail = {"ids": ids, "unmanaged": others, "silent": _silent(serving)}
+        return Seen({"served": served, "file": _text(file)}, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
+        self._must_serve(resource, world)
         wanted = wanted_now(resource, world)
         ids = _ids(wanted, world.seen(resource.ref))
         return {"served": served_by(wanted), "file": ganesha.render(wanted, _FIRST_ID, ids, _HEADER)}
@@ -259,22 +290,22 @@ class FreebsdExports(Exports):
         return (
             Probe(resource.host, looks.cat(str(resource.spec.spec.nfs.config_file))),
             Probe(resource.host, Script("showmount -e localhost")),
+            _answers(resource),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        file, listing = answered(answers)
+        file, listing, serving = answered(answers)
         if listing.exit != 0:
             raise Retry(f"cannot see what {resource.host} exports: {last_words(listing)}")
-        try:
-            shown = {path: sorted(hosts) for path, hosts in exports.parse_showmount(listing.out)}
-        except GrammarError as error:
-            raise Retry(f"cannot read what {resource.host} exports: {error}") from error
+        listed = parsed("the exports", resource.host, exports.parse_showmount, listing.out)
+        shown = {path: sorted(hosts) for path, hosts in listed}
         served = {path: dict.fromkeys(hosts, "exported") for path, hosts in shown.items() if _ours(resource, path)}
         others = [f"export {path} on {resource.host}" for path in shown if not _ours(resource, path)]
-        return Seen({"served": served, "file": _text(file)}, detail={"unmanaged": others})
+        return Seen({"served": served, "file": _text(file)}, detail={"unmanaged": others, "silent": _silent(serving)})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
+        self._must_serve(resource, world)
         wanted = _mounted(resource, world)
         served = {one.path: dict.fromkeys((each.address for each in one.clients), "exported") for one in wanted}
         return {"served": served, "file": exports.render_freebsd(wanted, _HEADER)}
@@ -283,7 +314,8 @@ class FreebsdExports(Exports):
         # A generation is never made here: what lies under its name is complete.
         images = images_root(change.resource)
         paths = [one.path for one in _mounted(change.resource, world) if not one.path.startswith(images)]
-        first = lines(sh("mkdir -p {paths}", paths=paths), self._file(change.resource, (change.want or {})["file"]))
+        made = sh("mkdir -p {paths}", paths=sorted({change.resource.spec.spec.nfs.root, *paths}))
+        first = lines(made, self._file(change.resource, (change.want or {})["file"]))
         checked((yield Run("make the directories and write our exports file", first)), "write the exports file")
         answer = yield Run("have mountd read it", Script("service mountd onereload"))
         if answer.exit != 0:
@@ -294,7 +326,7 @@ class FreebsdExports(Exports):
 
 
 def _mounted(resource: Resource, world: World) -> list[Export]:
-    """What clients mount, exactly: the root, each complete generation, and each host's own /etc."""
+    """What clients mount, exactly: the root, each complete generation that is not about to go, and each host's own /etc."""
     desired, san = world.desired, resource.ref.name
     nodes: defaultdict[str, set[str]] = defaultdict(set)
     for path, address in kept(resource, world):
@@ -306,9 +338,20 @@ def _mounted(resource: Resource, world: World) -> list[Export]:
             nodes[rootfs(desired, image.name, generation)].add(desired.host_address(host.name))
     for host in desired.hosts_of_san(san):
         nodes[f"{host_share(desired, host.name)}/etc"].add(desired.host_address(host.name))
+    for path in decide(world, san).goes:
+        nodes.pop(f"{resource.spec.spec.nfs.root}/{path}", None)
     whole = [one for one in resource.spec.wanted if one.path == resource.spec.spec.nfs.root]
     own = [Export(path, tuple(Client(one, "ro") for one in sorted(found))) for path, found in sorted(nodes.items())]
     return [*whole, *own]
+
+
+def _answers(resource: Resource) -> Probe:
+    return Probe(resource.host, nfs_answers(str(resource.spec.spec.nfs.address)))
+
+
+def _silent(answer: Answer) -> str:
+    """What the answer to `nfs_answers` says against it, for people; nothing when NFS is served."""
+    return "" if answer.exit == 0 else last_words(answer)
 
 
 def _text(file: Answer) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers.base import Base, Explanation, World, answered, checked, last_words, parsed
 from controller.drivers.explain import explain_jail
 from controller.drivers.jails import Jails
 from controller.drivers.places import Disk, disk_of, jail_directory, mount_points
@@ -36,6 +36,8 @@ class JailBaseSpec:
     directory: str
     sets: str
     disk: Disk
+    jails: frozenset[str] = frozenset()
+    """The names that declared jails have for ezjail; every other one is somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class EzjailSpec:
     """source, target below the jail's root, ro or rw"""
     after: tuple[str, ...]
     running: bool
+    ruleset: str = ezjail.DEFAULTS["devfs_ruleset"]
+    """Of devfs(8), by number or by the name that devfs.rules(5) gives it."""
     backend: str = "ezjail"
 
     @property
@@ -84,6 +88,7 @@ class EzjailSpec:
 def spec_of(desired: Desired, host: str, name: str) -> EzjailSpec:
     jail = desired.jails[host, name].spec
     disk = disk_of(desired, host)
+    ruleset = desired.hosts[host].spec.jails.devfs_ruleset
     return EzjailSpec(
         name=name,
         host=host,
@@ -99,6 +104,7 @@ def spec_of(desired: Desired, host: str, name: str) -> EzjailSpec:
         mounts=tuple((one.source, one.target, one.options) for one in jail.mounts),
         after=tuple(sorted(jail.after)),
         running=jail.state == "running",
+        ruleset=ezjail.DEFAULTS["devfs_ruleset"] if ruleset is None else str(ruleset),
     )
 
 
@@ -110,16 +116,20 @@ class JailBase(Base):
     def resources(self, desired: Desired) -> Iterator[Resource]:
         for name, host in sorted(desired.hosts.items()):
             if host.spec.jails.manager == "ezjail":
-                spec = JailBaseSpec(jail_directory(desired, name), host.spec.jails.base.sets, disk_of(desired, name))
+                jails = frozenset(safename(jail.name) for jail in desired.jails_of(name))
+                sets, disk = host.spec.jails.base.sets, disk_of(desired, name)
+                spec = JailBaseSpec(jail_directory(desired, name), sets, disk, jails)
                 yield Resource(Ref(self.kind, name), name, spec, (Ref("filesystem", name),), host.origin)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         spec: JailBaseSpec = resource.spec
         look = sh(
             """cd {directory} 2>/dev/null || {{ echo absent; exit 0; }}
-test -d fulljail && {{ echo interrupted; exit 0; }}
-test -d newjail && test -x basejail/bin/sh && test -d etc/ezjail && {{ echo ready; exit 0; }}
-echo absent""",
+if test -d newjail && test -x basejail/bin/sh && test -d etc/ezjail; then echo ready
+elif test -d fulljail; then echo interrupted
+else echo absent; fi
+for f in etc/ezjail/*; do test -f "$f" && echo "${{f##*/}}"; done
+:""",
             directory=spec.directory,
         )
         return (
@@ -127,22 +137,34 @@ echo absent""",
                 resource.host, looks.guarded_by_disk(spec.disk.target, spec.disk.device, spec.disk.mount, look), "disk"
             ),
             Probe(resource.host, job_look_script(_JOBS, "ezjail-install", -4096)),
+            Probe(resource.host, looks.jails()),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
-        answer, job_answer = answered(answers)
+        answer, job_answer, running = answered(answers)
         if answer.exit != 0:
             raise Retry(f"cannot look at the jail disk of {resource.host}: {last_words(answer)}")
+        jails = parsed("the list of jails", resource.host, jls.parse, checked(running, "list jails").out)
         job = parse_job(job_answer)
         if job.state == "running":
             return Seen(None, busy=Progress("ezjail-admin install", None, job.started))
-        said = answer.out.strip()
+        said, *known = answer.out.split()
         error = _last_lines(job.tail) if job.state == "done" and job.exit != 0 else ""
-        return Seen({"state": said} if said == "ready" else None, detail={"said": said, "error": error})
+        run = [one.name for one in jails if one.path.startswith(f"{resource.spec.directory}/")]
+        names = {name.removesuffix(".norun") for name in known} - resource.spec.jails
+        others = [f"jail {name} on {resource.host}" for name in sorted(names)]
+        detail = {"said": said, "error": error, "running": run, "unmanaged": others}
+        return Seen({"state": said} if said == "ready" else None, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         seen = world.seen(resource.ref)
+        if seen and seen.facts is None and seen.detail.get("running"):
+            raise Stall(
+                f"cannot install the jails' base on {resource.host} below jails that run: "
+                f"{', '.join(seen.detail['running'])}",
+                hint="something took basejail or newjail away: stop these jails first, or bring it back",
+            )
         error = seen.detail.get("error") if seen and seen.facts is None else ""
         if error and resource.ref not in world.retry:
             raise Stall(
@@ -164,7 +186,7 @@ echo absent""",
             control=f"{spec.directory}/etc/ezjail",
             sets=spec.sets,
         )
-        forget = job_forget_script(_JOBS, "ezjail-install")
+        forget = job_forget_script(_JOBS, "ezjail-install", "again")
         checked((yield Run("forget an install that ended before", forget)), "forget an earlier install")
         start = job_start_script(_JOBS, "ezjail-install", script)
         checked((yield Run("start ezjail-admin install", start, lane="disk")), "start ezjail-admin install")
@@ -270,11 +292,15 @@ for f in .jailops/creating-*; do test -f "$f" && printf '%s\\0000\\000' "$f"; do
         want, have = change.want or {}, change.have or {}
         written = have.get("config") != want["config"] or have.get("fstab") != want["fstab"]
         moved = have.get("atBoot") != want["atBoot"]
+        runs = bool(have.get("running"))
+        # Stopped before its settings are written: what a running jail was started with shows nowhere, and ezjail-admin
+        # skips a jail that is .norun already.
+        if runs and (written or not want["running"] or _differs_live(want, have)):
+            yield from _stop(spec)
+            runs = False
         if written or moved:
             yield from _write(spec)
-        if have.get("running") and (written or not want["running"] or _differs_live(want, have)):
-            yield from _stop(spec)
-        if want["running"] and not (have.get("running") and not written and not _differs_live(want, have)):
+        if want["running"] and not runs:
             yield from _start(spec)
 
 
@@ -284,6 +310,7 @@ def wanted_config(spec: EzjailSpec) -> dict[str, str]:
         "hostname": spec.hostname,
         "ip": ",".join(spec.addresses),
         "rootdir": spec.root,
+        "devfs_ruleset": spec.ruleset,
         "parameters": " ".join(f"{name}={value}" for name, value in spec.parameters),
         "fstab": spec.fstab_path,
     }
@@ -328,15 +355,21 @@ def _create(spec: EzjailSpec, change: Change) -> Steps:
     record last); a half-made one is moved aside, never removed."""
     mark = f"{spec.directory}/.jailops/creating-{spec.safe}"
     if change.detail.get("root"):
+        # Between the look and this step an act of a controller that was killed may have come to its end.
         aside = sh(
-            """mounts=$(mount -p | while read -r d m rest; do case $m in {root}|{root}/*) echo "$m";; esac; done)
+            """for f in {config} {config}.norun; do test ! -e "$f" || exit 75; done
+mounts=$(mount -p | while read -r d m rest; do case $m in {root}|{root}/*) echo "$m";; esac; done)
 test -z "$mounts" || {{ echo "still mounted: $mounts" >&2; exit 1; }}
 mkdir -p {trash} && mv {root} {trash}/{name}."$(date -u +%Y%m%dT%H%M%S)" """,
             root=spec.root,
             trash=f"{spec.directory}/.jailops/trash",
             name=spec.name,
+            config=spec.config,
         )
-        checked((yield Run("move the half-made root aside", aside, lane="disk")), "move the half-made root aside")
+        answer = yield Run("move the half-made root aside", aside, lane="disk")
+        if answer.exit == 75:
+            raise Retry(f"cannot create jail {spec.name} on {spec.host}: an earlier act has finished it meanwhile")
+        checked(answer, "move the half-made root aside")
     flavour: list[str] = ["-f", spec.flavour] if spec.flavour else []
     make = sh(
         """mkdir -p {dir} && : > {mark} && sync || exit 1

@@ -1,100 +1,121 @@
-"""What a generation is made of, how it is named, and which one each host should boot. Pure.
-
-A generation's name is the hash of everything that goes into it, known before anything is built. What is a host's own
-lies in that host's share; a generation only names where each share is, and a generation that differs from the booted
-one in other hosts' lines alone leaves this host in sync.
-"""
+"""Which generations there are, which one each host is served, and which one it should boot. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
 from typing import Any
 
-from controller.graph import Desired, host_share
-from controller.manifests import HostSpec, ImageSpec
-from controller.model import Facts, Observed, Ref
-
-RECIPE = 1
-"""Counts up when the same inputs give a different root filesystem because jailops prepares it differently."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that goes into one image's next generation, split into what costs hours and what costs seconds."""
-
-    world: Mapping[str, Any]
-    configuration: Mapping[str, Any]
-    hosts: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def world_key(self) -> str:
-        return _key(self.world)
-
-    @property
-    def generation(self) -> str:
-        return _key({"recipe": RECIPE, "world": self.world, "configuration": self.configuration, "hosts": self.hosts})
-
-    def host_key(self, host: str) -> str:
-        """Equal for two generations that this host cannot tell apart."""
-        return _key(
-            {
-                "recipe": RECIPE,
-                "world": self.world,
-                "configuration": self.configuration,
-                "host": self.hosts.get(host),
-            }
-        )
-
-
-def inputs(desired: Desired, image: str) -> Inputs:
-    """What the manifests say about one image."""
-    manifest = desired.images[image]
-    spec = manifest.spec
-    hosts = desired.hosts_of_image(image)
-    return Inputs(
-        world=_world(spec),
-        configuration=_configuration(spec, [host.spec for host in hosts]),
-        hosts={
-            host.name: {
-                "address": desired.host_address(host.name),
-                "share": share_source(desired, host.name),
-            }
-            for host in hosts
-        },
-    )
-
-
-def share_source(desired: Desired, host: str) -> str:
-    """What the node mounts for a moment at boot to fetch its own files (rc.initdiskless, ``diskless_remount``)."""
-    san = desired.sans[desired.hosts[host].spec.san].spec
-    return f"{san.nfs.address}:{host_share(desired, host)}/etc"
+from controller.drivers.bootstate import KIND, state_of
+from controller.drivers.inputs import inputs
+from controller.graph import Desired
+from controller.model import Facts, Hops, Observed, Ref
 
 
 def choose(desired: Desired, observed: Observed, applied: Mapping[Ref, Facts]) -> dict[str, str]:
     """Host -> the generation it should boot: the wanted one once it is complete, until then the one it is served now.
 
-    A host whose entry is lost gets the one that was last applied, else the newest that was made for it too: in an older
-    one, a new host finds nothing of its own and hangs at boot. A host that has none of these is absent from the answer.
-    An image that could not be looked at changes nothing.
+    A host that boots keeps what it was told to: another one would be taken for a failure of that. A generation that failed on
+    this host, or on another one before this one has booted it, is none to boot: the host gets what proved itself last. A host
+    whose entry is lost gets the one that was last applied, else the newest that was made for it too: in an older one, a new host
+    finds nothing of its own and hangs at boot. A host that moved to another image may go back into what it proved of its old one.
+    A host that has none of these is absent from the answer. An image, or a memory of boots, that could not be looked at changes
+    nothing.
     """
     chosen: dict[str, str] = {}
     for name, host in desired.hosts.items():
-        complete = complete_generations(observed, host.spec.image)
-        target = inputs(desired, host.spec.image).generation
-        served = _named_by(entry_now(observed, host.spec.boot_server, name), host.spec.image)
-        before = _named_by(entry_before(applied, host.spec.boot_server, name), host.spec.image)
-        if target in complete:
+        image = host.spec.image
+        complete, bootable = complete_generations(observed, image), bootable_by(desired, observed, name)
+        target = wanted_generation(desired, name)
+        if name in desired.pins and name not in complete.get(target, {}).get("hosts", {name: ""}):
+            target = inputs(desired, image).generation  # It would find nothing of its own in what it is pinned to.
+        served = _named(entry_now(observed, host.spec.boot_server, name), image, bootable)
+        before = _named(entry_before(applied, host.spec.boot_server, name), image, bootable)
+        asked = state_of(observed, name).asked
+        if asked is not None and asked.generation in bootable:
+            chosen[name] = asked.generation
+        elif target in complete and _may_boot(desired, observed, name, target):
             chosen[name] = target
+        elif target in complete and (way := _way_back(observed, name, bootable.keys() - {target})):
+            chosen[name] = way
         elif served is not None:
             chosen[name] = served
-        elif before is not None and (before in complete or not complete):
+        elif before is not None and (before in bootable or not complete):
             chosen[name] = before
         elif own := [one for one, manifest in complete.items() if name in manifest.get("hosts", {})]:
             chosen[name] = max(own, key=lambda one: (complete[one].get("finished", 0), one))
     return chosen
+
+
+def wanted_generation(desired: Desired, host: str) -> str:
+    """What the manifests want a host to boot, or what an operator pinned it to."""
+    pin = desired.pins.get(host)
+    return pin.generation if pin else inputs(desired, desired.hosts[host].spec.image).generation
+
+
+def hops(desired: Desired, observed: Observed) -> tuple[Hops, ...]:
+    """How far each host is from what is declared to what it runs."""
+    return tuple(_hops(desired, observed, name) for name in sorted(desired.hosts))
+
+
+def _hops(desired: Desired, observed: Observed, host: str) -> Hops:
+    spec, boots, declared = desired.hosts[host].spec, state_of(observed, host), wanted_generation(desired, host)
+    entry, seen = entry_now(observed, spec.boot_server, host), Ref(KIND, host) in observed.seen
+    served = (named_by(entry, image) for image in (spec.image, *sorted(desired.images)))
+    return Hops(
+        host,
+        spec.image,
+        declared=declared,
+        built=declared if declared in complete_generations(observed, spec.image) else "",
+        published=next(filter(None, served), ""),
+        booted=running_now(observed, host),
+        proved=boots.good,
+        failed=tuple(sorted(boots.bad(desired.revision))) if seen else None,
+        marked=tuple(sorted(boots.failed)) if seen else None,
+    )
+
+
+def needed_again(desired: Desired, observed: Observed) -> frozenset[tuple[str, str]]:
+    """(image, generation) of what hosts may have to go back to, or were told to boot: never to be removed."""
+    found: set[tuple[str, str]] = set()
+    for name in desired.hosts:
+        boots, pin = state_of(observed, name), desired.pins.get(name)
+        names = {boots.good, boots.asked.generation if boots.asked else "", pin.generation if pin else ""}
+        if _unread(observed, name):
+            names |= bootable_by(desired, observed, name).keys()
+        found |= {(image_of(desired, observed, name, one), one) for one in names if one}
+    return frozenset(found)
+
+
+def failed_on(desired: Desired, observed: Observed, image: str, generation: str) -> list[str]:
+    """The hosts on which a generation did not prove itself while this revision is in force."""
+    hosts = (host.name for host in desired.hosts_of_image(image))
+    return [name for name in hosts if generation in state_of(observed, name).bad(desired.revision)]
+
+
+def running_now(observed: Observed, host: str) -> str:
+    """The generation that a node runs; empty when it is not seen."""
+    seen = observed.seen.get(Ref("node", host))
+    return str((seen.facts or {}).get("generation", "")) if seen else ""
+
+
+def _may_boot(desired: Desired, observed: Observed, host: str, generation: str) -> bool:
+    """Not where it failed; and while it has failed elsewhere, only where it runs already."""
+    if _unread(observed, host):
+        return False
+    failed = failed_on(desired, observed, desired.hosts[host].spec.image, generation)
+    return not failed or (host not in failed and running_now(observed, host) == generation)
+
+
+def _way_back(observed: Observed, host: str, complete: Set[str]) -> str:
+    """What proved itself last, or at least runs; empty when there is nothing to go back to, or it is not known."""
+    known = (state_of(observed, host).good, running_now(observed, host))
+    return "" if _unread(observed, host) else next((one for one in known if one in complete), "")
+
+
+def _unread(observed: Observed, host: str) -> bool:
+    """Whether it cannot be known which generations failed on a host."""
+    ref = Ref(KIND, host)
+    return ref in observed.unknown or ref in observed.stalled
 
 
 def complete_generations(observed: Observed, image: str) -> Mapping[str, Mapping[str, Any]]:
@@ -102,6 +123,31 @@ def complete_generations(observed: Observed, image: str) -> Mapping[str, Mapping
     seen = observed.seen.get(Ref("image", image))
     found: Mapping[str, Mapping[str, Any]] = seen.detail.get("generations", {}) if seen else {}
     return found
+
+
+def bootable_by(desired: Desired, observed: Observed, host: str) -> Mapping[str, Mapping[str, Any]]:
+    """The complete generations of a host's image, and those of other images on its SAN that were made for it too: it came
+    from there, and may have to go back. Each says its image."""
+    spec, found = desired.hosts[host].spec, dict[str, Mapping[str, Any]]()
+    others = [name for name, one in sorted(desired.images.items()) if one.spec.san == spec.san and name != spec.image]
+    for image in (*others, spec.image):
+        for name, manifest in complete_generations(observed, image).items():
+            if image == spec.image or host in manifest.get("hosts", {}):
+                found[name] = {**manifest, "image": image}
+    return found
+
+
+def is_gone(desired: Desired, observed: Observed, host: str, generation: str) -> bool:
+    """Whether no image on its SAN has a generation any more. False while one of them is not seen."""
+    san = desired.hosts[host].spec.san
+    seen = [observed.seen.get(Ref("image", name)) for name, image in desired.images.items() if image.spec.san == san]
+    return all(one is not None and generation not in one.detail.get("generations", {generation: {}}) for one in seen)
+
+
+def image_of(desired: Desired, observed: Observed, host: str, generation: str) -> str:
+    """The image whose generation that is: the host's own if it has it, else the one that the host came from."""
+    found = bootable_by(desired, observed, host).get(generation, {})
+    return str(found.get("image", desired.hosts[host].spec.image))
 
 
 def entry_now(observed: Observed, boot_server: str, host: str) -> Facts | None:
@@ -117,43 +163,23 @@ def entry_before(applied: Mapping[Ref, Facts], boot_server: str, host: str) -> F
     return found
 
 
-def _named_by(entry: Facts | None, image: str) -> str | None:
+def named_by(entry: Facts | None, image: str) -> str | None:
     """The generation that an entry names by the end of its root-path; None when it is one of another image."""
     parts = str((entry or {}).get("root-path", "")).rsplit("/", 2)
     return parts[2] if len(parts) == 3 and parts[1] == image else None
 
 
+def _named(entry: Facts | None, image: str, bootable: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What an entry names: a generation of the host's image, or one that it can boot of the image that it came from."""
+    others = {str(one["image"]) for one in bootable.values()} - {image}
+    found = (one for other in sorted(others) if (one := named_by(entry, other)) in bootable)
+    return named_by(entry, image) or next(found, None)
+
+
 def same_for_host(generations: Mapping[str, Mapping[str, Any]], host: str, one: str, other: str) -> bool:
-    """Whether a host cannot tell two generations apart."""
+    """Whether a host cannot tell two generations apart; those of two images it can."""
     if one == other:
         return True
     keys = [generations.get(name, {}).get("hosts", {}).get(host) for name in (one, other)]
-    return keys[0] is not None and keys[0] == keys[1]
-
-
-def _world(spec: ImageSpec) -> dict[str, Any]:
-    return {
-        "release": spec.release,
-        "architecture": spec.architecture,
-        "source": spec.source.model_dump(mode="json", exclude_none=True),
-        "srcConf": sorted(spec.src_conf),
-        "makeOptions": dict(spec.make_options),
-        "kernel": spec.kernel.model_dump(mode="json"),
-    }
-
-
-def _configuration(spec: ImageSpec, hosts: list[HostSpec]) -> dict[str, Any]:
-    dumped = spec.model_dump(mode="json", exclude_none=True, by_alias=True)
-    own = ("packages", "packageRepository", "rcConf", "loaderConf", "users", "rootAuthorizedKeys", "files", "memory")
-    return {name: dumped.get(name) for name in own} | {
-        "mounts": sorted({host.jail_disk.mount for host in hosts}),
-        "managers": sorted({host.jails.manager for host in hosts}),
-        "jailDirectories": sorted({host.jails.directory or f"{host.jail_disk.mount}/jails" for host in hosts}),
-        "rulesets": sorted({str(host.jails.devfs_ruleset) for host in hosts}),
-    }
-
-
-def _key(value: object) -> str:
-    """Twelve hex digits: 48 bits, enough for names among the few generations that one share holds."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    images = {generations.get(name, {}).get("image") for name in (one, other)}
+    return keys[0] is not None and keys[0] == keys[1] and len(images) == 1

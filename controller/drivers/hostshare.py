@@ -174,7 +174,7 @@ done
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         return {
-            path: f"{_mode(file.mode)} {world.digest(file.text)}"
+            path: f"{ls_mode(file.mode)} {world.digest(file.text)}"
             for path, file in own_files(world.desired, resource.spec.host).items()
         }
 
@@ -182,7 +182,8 @@ done
         want: Mapping[str, Any] = change.want or {}
         changed = [path for path, value in want.items() if (change.have or {}).get(path) != value]
         return Explanation(
-            f"write {change.resource.spec.host}'s own files on {change.resource.host}", ", ".join(sorted(changed))
+            f"write {change.resource.spec.host}'s own files on {change.resource.host}",
+            ", ".join(f"{path} [{_taken(path)}]" for path in sorted(changed)),
         )
 
     def steps(self, change: Change, world: World) -> Steps:
@@ -199,7 +200,17 @@ done
         checked((yield Run(f"write {', '.join(sorted(changed))}", script)), f"write the files of {spec.host}")
 
 
-def _mode(mode: int) -> str:
+def _taken(path: str) -> str:
+    """When the running host takes a new file; other drivers bring it what is live."""
+    if re.fullmatch(r"jail\.\w+\.conf", path):
+        return "restart of the jail"
+    return {
+        "rc.conf.local": "live for services and addresses, else reboot",
+        "iscsi.conf": "live, for the next login",
+    }.get(path, "reboot")
+
+
+def ls_mode(mode: int) -> str:
     """A mode as ls(1) prints it, which is the same on every system."""
     bits = "".join(letter if mode & (1 << (8 - index)) else "-" for index, letter in enumerate("rwxrwxrwx"))
     return f"-{bits}"

@@ -60,7 +60,8 @@ class KeaDhcp(Base):
             raise Retry(f"cannot read {_file(resource)} on {resource.host}: {last_words(file)}")
         try:
             config = _arguments(answer, "config-get")
-            others = [f"reservation {one} on {resource.host}" for one in kea.unmanaged(config)]
+            others = [f"{one} on {resource.host}" for one in kea.unmanaged(config)]
+            pools = [list(one) for one in kea.pools(config)]
         except GrammarError as error:
             raise Retry(f"cannot read Kea's configuration on {resource.host}: {error}") from error
         spoiled = ""
@@ -71,11 +72,11 @@ class KeaDhcp(Base):
             spoiled = f"not ours: {error}"
         facts = {
             "hosts": {one.name: as_facts(one) for one in ours},
-            "serving": True,
+            "serving": True,  # It answers on its socket: that is all that can be seen from here.
             "spoiled": spoiled,
-            "written": _is_written(ours, file.out),
+            "written": kea.entries_of(file.out) in ([ours] if ours else [ours, None]),
         }
-        return Seen(facts, detail={"unmanaged": others})
+        return Seen(facts, detail={"unmanaged": others, "pools": pools})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         hosts = {one.name: as_facts(one) for one in wanted_entries(resource, world)}
@@ -118,13 +119,19 @@ def _set(change: Change, world: World) -> Steps:
     answer = yield Run("set the new configuration", ask(socket, kea.command("config-set", merged)))
     if not _good(answer):
         yield Run("set the old configuration again", ask(socket, kea.command("config-set", before)))
-        _accepted(answer, server, "did not take the new configuration", "the old one was set again")
+        back = yield Run("see what Kea serves now", ask(socket, kea.command("config-get")), writes=False)
+        _accepted(answer, server, "did not take the new configuration", _now(back, before))
 
 
-def _is_written(ours: Sequence[HostEntry], text: str) -> bool:
-    """Whether the file that Kea reads at its next start names every one of our hosts and its root."""
-    plain = text.replace("\\/", "/")
-    return all(one.mac in plain.lower() and one.root_path in plain for one in ours)
+def _now(back: Answer, before: Mapping[str, Any]) -> str:
+    """What is in force after a refusal, as Kea itself says."""
+    try:
+        after = _arguments(back, "config-get")
+    except GrammarError:
+        return "what it serves now cannot be seen"
+    return (
+        "the old one is in force" if dict(after) == dict(before) else "and what is in force now is not what was before"
+    )
 
 
 def _file(resource: Resource) -> str:

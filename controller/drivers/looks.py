@@ -54,6 +54,15 @@ def sessions() -> Script:
     return Script("iscsictl -L")
 
 
+def listens_udp(port: int) -> Script:
+    """Whether anybody on a server listens on a UDP port: 0 or 1, on Debian and on FreeBSD alike."""
+    return sh(
+        """found=$(ss -Hlun 2>/dev/null || sockstat -4 -l -P udp 2>/dev/null) || exit 75
+printf '%s\\n' "$found" | grep -q {port}""",
+        port=f":{port} ",
+    )
+
+
 def inet(interface: str) -> Script:
     return sh("ifconfig {interface}", interface=interface)
 

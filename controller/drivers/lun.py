@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
+from controller.drivers.base import Base, Explanation, World, answered, checked, last_words, parsed
 from controller.drivers.hostshare import initiator
 from controller.encode import tgt
-from controller.encode.sh import lines, put_file, raw, secret, sh
-from controller.encode.text import GrammarError
+from controller.encode.sh import guarded, lines, put_file, raw, secret, sh
 from controller.errors import Retry, Stall, Wait
 from controller.graph import Desired, target_iqn
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Script, Seen, Steps, Unseen
@@ -135,6 +134,13 @@ def attached_to(spec: LunSpec, sessions: Iterable[tuple[str, str]], *, retired: 
     """Who uses the disk, for people. Raises Stall when anybody but its own node does, unless it is retired."""
     attached = [f"{initiator} from {address}" for initiator, address in sessions]
     foreign = [one for one in attached if one != f"{spec.initiator} from {spec.address}"]
+    if foreign and not retired and all(one.endswith(f" from {spec.address}") for one in foreign):
+        raise Stall(
+            f"cannot trust the jail disk of {spec.host}: somebody at its own address is attached under another name, "
+            f"{', '.join(foreign)}",
+            hint=f"if that is {spec.host} with the initiator that it had before, reboot it: it logs in as {spec.initiator} then. "
+            "If not, detach it: two writers destroy a UFS",
+        )
     if foreign and not retired:
         raise Stall(
             f"cannot trust the jail disk of {spec.host}: it is attached by {', '.join(foreign)}",
@@ -170,6 +176,21 @@ elif test -e {path}; then exit 75
 else exit 44; fi""",
         path=path,
     )
+
+
+def list_volumes(spec: LunSpec) -> Script:
+    """The names of the files among a SAN's volumes. Devices are the operator's, and so is a directory of theirs."""
+    return sh(
+        """cd {dir} 2>/dev/null || exit 0
+for f in *; do test -f "$f" && printf '%s\\n' "$f"; done | LC_ALL=C tr -c '[:print:]\\n' '?'""",
+        dir=spec.volume.rpartition("/")[0],
+    )
+
+
+def other_volumes(answer: Answer, spec: LunSpec) -> list[str]:
+    """Files beside the host's own volume, for people; which are other hosts' is told apart in `said`."""
+    directory, _, own = spec.volume.rpartition("/")
+    return [f"volume {directory}/{name} on {spec.san}" for name in answer.out.splitlines() if name != own]
 
 
 def volume_size(answer: Answer, path: str) -> int | None:
@@ -217,25 +238,23 @@ class TgtLuns(Luns):
             Probe(resource.host, _SHOW),
             Probe(resource.host, look_at_volume(spec.volume)),
             Probe(resource.host, looks.digest(spec.config)),
+            Probe(resource.host, list_volumes(spec)),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         spec: LunSpec = resource.spec
-        shown, volume, file = answered(answers)
+        shown, volume, file, volumes = answered(answers)
         if shown.exit != 0:
             raise Retry(f"cannot ask tgtd on {resource.host}: {last_words(shown)}")
-        try:
-            targets = {one.iqn: one for one in tgt.parse_show(shown.out)}
-        except GrammarError as error:
-            raise Retry(f"cannot read tgtd's answer on {resource.host}: {error}") from error
+        targets = {one.iqn: one for one in parsed("the targets", resource.host, tgt.parse_show, shown.out)}
         size = volume_size(volume, spec.volume)
         target = targets.get(spec.iqn)
         nexus = target.nexus if target else ()
         sessions = [(one.initiator, address) for one in nexus for _, address in one.connections]
         attached = attached_to(spec, sessions, retired=resource.retired)
         facts = {"size": size, "file": looks.read_digest(file, spec.config), "served": _served(target, size)}
-        others = [f"target {iqn} on {spec.san}" for iqn in targets if not iqn.startswith(f"{_prefix(spec.iqn)}:")]
+        others = [f"target {iqn} on {spec.san}" for iqn in targets if iqn != spec.iqn] + other_volumes(volumes, spec)
         detail = {"attached": attached, "tid": target.tid if target else None, "unmanaged": others}
         return Seen(facts, detail=detail)
 
@@ -278,9 +297,12 @@ class TgtLuns(Luns):
             yield from self._volume(spec)
         if stale:
             put = put_file(spec.config, tgt.render(tgt_lun(spec), _HEADER), 0o600)
-            checked((yield Run(f"write {spec.config}", put)), f"write {spec.config}")
-            if not attached:
-                checked((yield Run(f"bring target {spec.iqn} up", _update(spec))), f"make target {spec.iqn}")
+            if attached:
+                checked((yield Run(f"write {spec.config}", put)), f"write {spec.config}")
+                return
+            # One act: a file that is right does not prove that tgtd has taken its secret, which nothing shows.
+            script = guarded(put, _update(spec))
+            checked((yield Run(f"write {spec.config}, bring target {spec.iqn} up", script)), f"make target {spec.iqn}")
         else:
             grow = sh(
                 '{tid}\ntgtadm --lld iscsi --op update --mode logicalunit --tid "$tid" --lun 1 --params {params}',
@@ -306,11 +328,6 @@ def _served(target: tgt.Target | None, size: int | None) -> dict[str, Any] | Non
         "accounts": list(target.accounts),
         "whole": close,
     }
-
-
-def _prefix(iqn: str) -> str:
-    """Below our prefix everything is ours; other targets of the SAN are somebody else's."""
-    return iqn.rpartition(":")[0]
 
 
 def _without_size(served: Mapping[str, Any] | None) -> dict[str, Any]:

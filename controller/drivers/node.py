@@ -8,47 +8,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import Base, Explanation, World, answered, checked, last_words
-from controller.drivers.generations import complete_generations, same_for_host
+from controller.drivers.base import Base, Explanation, World, answered, checked, last_words, parsed
+from controller.drivers.effects import needs_reboot, told
+from controller.drivers.generations import bootable_by
 from controller.drivers.hostshare import iscsi_conf, jail_addresses
 from controller.drivers.places import Disk, disk_of
 from controller.encode import ifconfig, iscsi, jls, kernel, mounts
 from controller.encode.names import safename
 from controller.encode.sh import put_file, sh
-from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall, Wait
 from controller.graph import Desired
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Script, Seen, Steps, Unseen
 
 
-def _parsed(what: str, host: str, parse: Any, text: str) -> Any:
-    """An answer that cannot be read is unknown, never empty."""
-    try:
-        return parse(text)
-    except (GrammarError, ValueError) as error:
-        raise Retry(f"cannot read {what} of {host}: {error}") from error
+@dataclass(frozen=True)
+class Booted:
+    """What a node was booted from, and when by its own clock."""
+
+    server: str
+    path: str
+    began: float
+
+    @property
+    def generation(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+def read_booted(host: str, answer: Answer) -> Booted:
+    """The answer to `looks.booted`. Raises Stall for a node that was not booted over the network."""
+    said = answer.out.splitlines()
+    if len(said) < 4:
+        raise Stall(
+            f"cannot tell what {host} was booted from: kenv and sysctl say {' / '.join(said) or 'nothing'}",
+            hint="this node was not booted over the network by pxeboot; boot it from its DHCP entry",
+        )
+    return Booted(said[0], said[1], parsed("kern.boottime", host, kernel.boottime, said[2]))
 
 
 @dataclass(frozen=True)
 class NodeSpec:
     image: str
-    policy: str
     jails: frozenset[str]
     """The names that declared jails have for the kernel; every other running jail is somebody else's."""
 
 
 class Nodes(Base):
-    """Which generation a node runs. Nothing is done about it here: rebooting is the operator's, until rollouts exist."""
+    """Which generation a node runs. Nothing is done about it here: see `boot`."""
 
     kind: ClassVar[str] = "node"
 
     def resources(self, desired: Desired) -> Iterator[Resource]:
         for name, host in sorted(desired.hosts.items()):
             jails = frozenset(safename(jail.name) for jail in desired.jails_of(name))
-            spec = NodeSpec(host.spec.image, host.spec.reboot.policy, jails)
+            spec = NodeSpec(host.spec.image, jails)
             yield Resource(Ref(self.kind, name), name, spec, (), host.origin)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
@@ -57,19 +72,11 @@ class Nodes(Base):
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         answer, running = answered(answers)
-        lines = answer.out.splitlines()
-        if len(lines) < 4:
-            raise Stall(
-                f"cannot tell what {resource.host} was booted from: kenv and sysctl say {' / '.join(lines) or 'nothing'}",
-                hint="this node was not booted over the network by pxeboot; boot it from its DHCP entry",
-            )
-        server, path, boottime, _ = lines[:4]
-        booted = _parsed("kern.boottime", resource.host, kernel.boottime, boottime)
-        generation = path.rpartition("/")[2]
-        jails = _parsed("the list of jails", resource.host, jls.parse, checked(running, "list jails").out)
+        booted = read_booted(resource.host, answer)
+        jails = parsed("the list of jails", resource.host, jls.parse, checked(running, "list jails").out)
         others = [f"jail {one.name} on {resource.host}" for one in jails if one.name not in resource.spec.jails]
-        detail = {"rootPath": f"{server}:{path}", "booted": booted, "unmanaged": others}
-        return Seen({"generation": generation}, detail=detail)
+        detail = {"rootPath": f"{booted.server}:{booted.path}", "booted": booted.began, "unmanaged": others}
+        return Seen({"generation": booted.generation}, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         published = world.generations.get(resource.host)
@@ -77,21 +84,26 @@ class Nodes(Base):
             raise Wait(f"no generation of {resource.spec.image} is complete yet", on=f"image/{resource.spec.image}")
         seen = world.seen(resource.ref)
         running = (seen.facts or {}).get("generation", "") if seen else ""
-        complete = complete_generations(world.observed, resource.spec.image)
-        if same_for_host(complete, resource.host, running, published):
+        changed = needs_reboot(
+            bootable_by(world.desired, world.observed, resource.host), resource.host, running, published
+        )
+        if not changed:
             return {"generation": running}
         raise Wait(
-            f"RebootPending: runs generation {running}, {published} is published; reboot it when it suits "
-            f"(policy {resource.spec.policy})",
+            f"RebootPending: runs generation {running}, {published} is published; a reboot would change: {told(changed)}",
             on=f"node/{resource.host}",
         )
 
     def explain(self, change: Change) -> Explanation:
-        return Explanation(f"nothing is done to {change.ref}", "a reboot is the operator's", "disruptive")
+        return Explanation(f"nothing is done to {change.ref}", "boot reboots it", "disruptive")
 
     def steps(self, change: Change, world: World) -> Steps:
         del change, world
         yield from ()
+
+
+REFUSED = ("Authentication failure", "Authorization failure", "Not found", "Target removed")
+"""Answers of a SAN that is there (freebsd.md 4.2); every other state but Connected is its silence, or a login under way."""
 
 
 class Sessions(Base):
@@ -113,7 +125,7 @@ class Sessions(Base):
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         listing, digest = answered(answers)
-        sessions = _parsed("the iSCSI sessions", resource.host, iscsi.parse_list, checked(listing, "list sessions").out)
+        sessions = parsed("the iSCSI sessions", resource.host, iscsi.parse_list, checked(listing, "list sessions").out)
         mine = [one for one in sessions if one.target == resource.spec.target]
         file = looks.read_digest(digest, "/etc/iscsi.conf")
         if not mine:
@@ -125,7 +137,7 @@ class Sessions(Base):
     def want(self, resource: Resource, world: World) -> Facts | None:
         seen = world.seen(resource.ref)
         state = (seen.facts or {}).get("state") if seen else None
-        if state not in ("Connected", "absent"):
+        if state not in ("Connected", "absent", *REFUSED):
             raise Wait(
                 f"the SAN does not answer: the iSCSI session of {resource.host} is {state!r}; its disk is left alone",
                 on=f"lun/{resource.host}",
@@ -134,6 +146,9 @@ class Sessions(Base):
 
     def explain(self, change: Change) -> Explanation:
         have = change.have or {}
+        if have.get("state") in REFUSED:
+            reason = f"the SAN refuses the login: {have['state']}"
+            return Explanation(f"log {change.resource.host} in anew", reason, "restart")
         if have.get("state") == "absent":
             return Explanation(f"attach the jail disk of {change.resource.host}", "there is no iSCSI session")
         return Explanation(f"write /etc/iscsi.conf on {change.resource.host}", "it is not what the generation brings")
@@ -144,7 +159,9 @@ class Sessions(Base):
         if have.get("file") != want["file"]:
             put = put_file("/etc/iscsi.conf", iscsi_conf(world.desired, host), 0o600)
             checked((yield Run("write /etc/iscsi.conf", put)), f"write /etc/iscsi.conf on {host}")
-        if have.get("state") == "absent":
+        if have.get("state") in REFUSED:
+            yield from _log_out(change.resource)
+        if have.get("state") in ("absent", *REFUSED):
             script = sh(
                 """service iscsid onestatus >/dev/null 2>&1 || service iscsid onestart
 iscsictl -A -n jails
@@ -163,6 +180,33 @@ exit 1""",
             answer = yield Run("log in to the target and wait for its disk", script, timeout=60)
             if answer.exit != 0:
                 raise Retry(f"cannot attach the jail disk of {host}: {last_words(answer)}")
+
+
+def _log_out(resource: Resource) -> Steps:
+    """End a session that the SAN refuses: the kernel keeps the name and secret with which it was made (iscsictl(8)).
+
+    That kills the disk under a mounted file system, so nothing may be mounted there, by whatever name of the device.
+    """
+    disk: Disk = resource.spec
+    script = sh(
+        """table=$(mount -p) && test -n "$table" || exit 8
+printf '%s\\n' "$table" | while read -r d m rest; do
+  test "$m" = {mount} && exit 10
+  case $d in {device}|/dev/da*) exit 10;; esac
+done
+test $? != 10 || exit 9
+iscsictl -R -t {target}""",
+        device=disk.device,
+        mount=disk.mount,
+        target=disk.target,
+    )
+    answer = yield Run("end the session that is refused", script, timeout=60)
+    if answer.exit == 9:
+        raise Stall(
+            f"cannot log {resource.host} in anew: its jail disk is mounted, and everything that uses it waits",
+            hint=f"make the SAN admit it as before (lun/{resource.host}), or reboot {resource.host}",
+        )
+    checked(answer, f"end the iSCSI session of {resource.host}")
 
 
 class Filesystems(Base):
@@ -185,12 +229,14 @@ class Filesystems(Base):
         del applied
         disk: Disk = resource.spec
         labels, table, listing = answered(answers)
-        mounted = _parsed("mount -p", resource.host, mounts.parse_p, checked(table, "list mounts").out)
-        on = next((one.device for one in mounted if one.mountpoint == disk.mount), None)
-        sessions = _parsed("the iSCSI sessions", resource.host, iscsi.parse_list, checked(listing, "list sessions").out)
+        mounted = parsed("mount -p", resource.host, mounts.parse_p, checked(table, "list mounts").out)
+        entry = next((one for one in mounted if one.mountpoint == disk.mount), None)
+        on = entry.device if entry else None
+        sessions = parsed("the iSCSI sessions", resource.host, iscsi.parse_list, checked(listing, "list sessions").out)
         device = next((d for one in sessions if one.target == disk.target for d in one.devices), None)
         labelled = on == disk.device or disk.label in checked(labels, "list /dev/ufs").out.split()
-        return Seen({"label": labelled, "mounted": on}, detail={"device": device})
+        read_only = entry is not None and entry.read_only
+        return Seen({"label": labelled, "mounted": on}, detail={"device": device, "readOnly": read_only})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         disk: Disk = resource.spec
@@ -201,6 +247,12 @@ class Filesystems(Base):
                 f"cannot use {disk.mount} of {resource.host}: {on} is mounted there instead of {disk.device}",
                 hint="a memory disk on the mount point loses everything at reboot: look for /conf/base/"
                 f"{disk.mount.strip('/')} in the image, or unmount it by hand",
+            )
+        if seen and seen.detail.get("readOnly"):
+            raise Stall(
+                f"cannot use {disk.mount} of {resource.host}: {disk.device} is mounted read-only",
+                hint=f"somebody did that, or its file system was damaged: look at dmesg, then umount {disk.mount}; "
+                "jailops checks it and mounts it again",
             )
         return {"label": True, "mounted": disk.device}
 
@@ -251,17 +303,24 @@ test $? = 10""",
 def blank(device: str) -> Script:
     """Exit 0 only if nothing at all is on the disk: zeros at both ends, no UFS, no partition table.
 
-    ``fstyp`` and ``gpart`` alone prove nothing: they say the same of a formatted disk (seen on 13.2).
+    ``fstyp`` and ``gpart`` alone prove nothing: they say the same of a formatted disk (seen on 13.2). The very last sector
+    counts: GEOM keeps its labels there. Sizes as diskinfo(8) says them: sector, bytes, sectors.
     """
     return sh(
         """set -- $(diskinfo {name})
-test $# -ge 3 || {{ echo 'its size cannot be read'; exit 2; }}
-last=$(($3 / 65536 - 16))
+test $# -ge 4 && test "$2" -gt 0 && test "$4" -gt 0 && test "$3" -eq "$(($2 * $4))" ||
+  {{ echo 'its size cannot be read'; exit 2; }}
+sector=$2 sectors=$4 most=$((1048576 / $2))
+test "$sectors" -ge "$most" || most=$sectors
 dumpfs -l {device} >/dev/null 2>&1 && {{ echo 'it holds a UFS file system'; exit 3; }}
 gpart show {name} >/dev/null 2>&1 && {{ echo 'it holds a partition table'; exit 4; }}
-zeros() {{ dd if={device} bs=64k count=16 skip="$1" 2>/dev/null | cmp -n 1048576 - /dev/zero >/dev/null 2>&1; }}
-zeros 0 || {{ echo 'its first megabyte holds data'; exit 5; }}
-zeros "$last" || {{ echo 'its last megabyte holds data'; exit 6; }}""",
+bytes() {{ dd if={device} bs="$sector" count="$most" skip="$1" 2>/dev/null; }}
+zeros() {{
+  test "$(($(bytes "$1" | wc -c)))" -eq "$((sector * most))" || {{ echo "its $2 megabyte cannot be read"; exit 7; }}
+  test "$(($(bytes "$1" | tr -d '\\000' | wc -c)))" -eq 0
+}}
+zeros 0 first || {{ echo 'its first megabyte holds data'; exit 5; }}
+zeros "$((sectors - most))" last || {{ echo 'its last megabyte holds data'; exit 6; }}""",
         name=device,
         device=f"/dev/{device}",
     )
@@ -270,32 +329,42 @@ zeros "$last" || {{ echo 'its last megabyte holds data'; exit 6; }}""",
 @dataclass(frozen=True)
 class Aliases:
     interface: str
+    own: str
+    """The host's own address, which is no alias."""
     addresses: tuple[str, ...]
 
 
 class Addresses(Base):
-    """The jails' addresses on the node's interface. Only what a manifest gave is ever taken away."""
+    """The jails' addresses on the node's interface. Only what a manifest gave is ever taken away, and from no running jail."""
 
     kind: ClassVar[str] = "addresses"
 
     def resources(self, desired: Desired) -> Iterator[Resource]:
         for name, host in sorted(desired.hosts.items()):
-            spec = Aliases(host.spec.interface, tuple(jail_addresses(desired, name)))
+            own = desired.host_address(name)
+            spec = Aliases(host.spec.interface, own, tuple(jail_addresses(desired, name)))
             yield Resource(Ref(self.kind, name), name, spec, (), host.origin)
 
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
-        return (Probe(resource.host, looks.inet(resource.spec.interface)),)
+        return (Probe(resource.host, looks.inet(resource.spec.interface)), Probe(resource.host, looks.jails()))
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         """Ours are the addresses that manifests give now or gave before; anybody else's are not even compared."""
         spec: Aliases = resource.spec
-        answer = checked(answered(answers)[0], f"look at {spec.interface} of {resource.host}")
-        found = {one.address for one in _parsed("ifconfig", resource.host, ifconfig.parse, answer.out).addresses}
-        return Seen({"aliases": sorted(found & (set(spec.addresses) | _aliases(applied)))})
+        shown, running = answered(answers)
+        text = checked(shown, f"look at {spec.interface} of {resource.host}").out
+        found = {one.address for one in parsed("ifconfig", resource.host, ifconfig.parse, text).addresses}
+        jails = parsed("the list of jails", resource.host, jls.parse, checked(running, "list jails").out)
+        ours = set(spec.addresses) | _aliases(applied)
+        others = [f"address {one} on {resource.host}" for one in sorted(found - ours - {spec.own})]
+        used = sorted({address for one in jails if not one.dying for address in one.addresses})
+        return Seen({"aliases": sorted(found & ours)}, detail={"unmanaged": others, "used": used})
 
     def want(self, resource: Resource, world: World) -> Facts | None:
-        del world
-        return {"aliases": list(resource.spec.addresses)}
+        """What a running jail has stays until the jail is stopped: a later round of the same pass takes it away."""
+        seen = world.seen(resource.ref)
+        stays = _aliases(seen.facts) & set(seen.detail["used"]) if seen else set()
+        return {"aliases": sorted({*resource.spec.addresses, *stays})}
 
     def explain(self, change: Change) -> Explanation:
         want, have = _aliases(change.want), _aliases(change.have)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from controller.drivers import looks
-from controller.drivers.base import Explanation, World, answered, checked, last_words
+from controller.drivers.base import Explanation, World, answered, checked, last_words, parsed
 from controller.drivers.explain import explain_jail, only_written
 from controller.drivers.jails import Jails
 from controller.drivers.places import Disk, disk_of, jail_directory, mount_points
@@ -19,7 +19,6 @@ from controller.encode import fstab, jailconf, jls
 from controller.encode.job import job_forget_script, job_look_script, job_start_script, parse_job
 from controller.encode.names import safename
 from controller.encode.sh import put_file, raw, sh
-from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall
 from controller.graph import Desired
 from controller.model import Answer, Change, Facts, Probe, Progress, Resource, Run, Seen, Steps, Unseen
@@ -60,6 +59,11 @@ class PlainSpec:
     @property
     def root(self) -> str:
         return f"{self.directory}/{self.name}"
+
+    @property
+    def mark(self) -> str:
+        """Tells a root that we made from somebody's directory."""
+        return f"{self.directory}/.jailops/made-{self.safe}"
 
     @property
     def file(self) -> str:
@@ -130,9 +134,12 @@ class PlainJails(Jails):
     def probes(self, resource: Resource) -> tuple[Probe, ...]:
         spec: PlainSpec = resource.spec
         look = sh(
-            """test -d {root}/etc && echo root || echo none
+            """if test ! -e {root}; then echo none
+elif test -e {mark} || test -e {fstab}; then echo root
+else echo foreign; fi
 if test -e {fstab}; then cat {fstab}; fi""",
             root=spec.root,
+            mark=spec.mark,
             fstab=spec.fstab_path,
         )
         guarded = looks.guarded_by_disk(spec.disk.target, spec.disk.device, spec.disk.mount, look)
@@ -152,16 +159,19 @@ if test -e {fstab}; then cat {fstab}; fi""",
         job = parse_job(look)
         if job.state == "running":
             return Seen(None, busy=Progress(f"unpacking the root of {spec.name}", None, job.started))
-        try:
-            live = next((one for one in jls.parse(checked(running, "list jails").out) if one.name == spec.safe), None)
-        except GrammarError as error:
-            raise Retry(f"cannot read the list of jails of {resource.host}: {error}") from error
+        jails = parsed("the list of jails", resource.host, jls.parse, checked(running, "list jails").out)
+        live = next((one for one in jails if one.name == spec.safe), None)
         if file.exit not in (0, looks.ABSENT):
             raise Retry(f"cannot read {spec.file} on {resource.host}: {last_words(file)}")
         has_root, _, table = disk.out.partition("\n")
         failed = job.state == "done" and job.exit != 0
         said = job.tail.decode("utf-8", "backslashreplace").strip().splitlines()[-1:] if failed else []
-        detail = {"jid": live.jid if live else None, "error": "".join(said), "job": job.state}
+        detail = {
+            "jid": live.jid if live else None,
+            "error": "".join(said),
+            "job": job.state,
+            "foreign": has_root == "foreign",
+        }
         if has_root != "root" and live is None:
             return Seen(None, detail=detail)
         return Seen(
@@ -180,6 +190,11 @@ if test -e {fstab}; then cat {fstab}; fi""",
         seen = world.seen(resource.ref)
         if resource.retired:
             return None if seen and seen.facts is None else {"running": False}
+        if seen and seen.detail.get("foreign"):
+            raise Stall(
+                f"cannot create {resource.ref}: {spec.root} exists on {spec.host} and jailops did not make it",
+                hint=f"move it away; or if it is the jail's root, say so with: touch {spec.mark}",
+            )
         if seen and seen.facts is None and seen.detail.get("error") and resource.ref not in world.retry:
             raise Stall(
                 f"cannot make the root of {resource.ref}: {seen.detail['error']}",
@@ -221,18 +236,22 @@ def _make_root(spec: PlainSpec, job: str) -> Steps:
     script = sh(
         """set -eu
 test -f {archive} || {{ echo "no such file: "{archive}; exit 1; }}
-rm -rf {temp}
+if test -e {root}; then echo {root}" is there already"; exit 1; fi
+if test -e {temp}; then chflags -R noschg {temp}; rm -rf {temp}; fi
 mkdir -p {temp}
 tar -xpf {archive} -C {temp}
 test -x {temp}/bin/sh
+if test -e {root}; then echo {root}" has come meanwhile"; exit 1; fi
+: > {mark}
 mv {temp} {root}""",
         archive=archive,
         temp=f"{spec.directory}/.jailops/creating-{spec.safe}",
         root=spec.root,
+        mark=spec.mark,
     )
     name = f"root-{spec.safe}"
     if job in ("done", "lost"):
-        checked((yield Run("forget an unpacking that ended", job_forget_script(_JOBS, name))), "forget a job")
+        checked((yield Run("forget an unpacking that ended", job_forget_script(_JOBS, name, "again"))), "forget a job")
     start = sh(
         "mkdir -p {ours} && {start}",
         ours=f"{spec.directory}/.jailops",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
 from controller.encode import hosts
-from controller.encode.hosts import HostEntry, Pool
+from controller.encode.hosts import Foreign, HostEntry, Pool
 from controller.encode.text import GrammarError, Reader, header_lines, ipv4, lex
 
 _ERROR = re.compile(r"^(?P<file>\S.*?) line (?P<line>\d+): (?P<text>.*)$")
@@ -45,9 +45,21 @@ def parse_errors(stderr: str) -> tuple[tuple[str, int, str], ...]:
     return tuple((match["file"], int(match["line"]), match["text"]) for match in found if match)
 
 
-def includes(main: str) -> tuple[str, ...]:
-    """The files that a main dhcpd.conf includes: without ours among them, nothing that we write is ever served."""
-    return tuple(re.findall(r'\binclude\s+"([^"]*)"\s*;', _without_comments(main)))
+def foreign(main: str) -> tuple[Foreign, ...]:
+    """The hosts that a main dhcpd.conf itself declares; not those of the files it includes."""
+    blocks = re.findall(r"\bhost\s+([^\s{]+)\s*\{([^{}]*)\}", _without_comments(main))
+    return tuple(Foreign(name.strip('"'), _mac(body), _fixed(body)) for name, body in blocks)
+
+
+def _mac(body: str) -> str:
+    """Octets as people write them, with or without leading zeros."""
+    found = re.search(r"\bhardware\s+ethernet\s+([0-9A-Fa-f:]+)\s*;", body)
+    return ":".join(octet.lower().zfill(2) for octet in found[1].split(":")) if found else ""
+
+
+def _fixed(body: str) -> tuple[str, ...]:
+    found = re.search(r"\bfixed-address\s+([^;]+);", body)
+    return tuple(one.strip() for one in found[1].split(",")) if found else ()
 
 
 def pools(main: str) -> tuple[Pool, ...]:

@@ -105,11 +105,8 @@ def parse_show_exports(text: str) -> dict[str, int]:
 
     The server's own pseudo root (id 0) is left out. Raises GrammarError for anything but such an answer.
     """
-    values = _answer(text)
-    if len(values) != 2 or not isinstance(values[1], list):
-        raise GrammarError(1, "not an answer of ShowExports")
     found: dict[str, int] = {}
-    for each in values[1]:
+    for each in _listed(text, "ShowExports")[1]:
         match each:
             case (int(number), str(path), *_):
                 if number:
@@ -117,6 +114,51 @@ def parse_show_exports(text: str) -> dict[str, int]:
             case _:
                 raise GrammarError(0, "an export in ShowExports has no id and path")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class ClientUse:
+    """What one client did since the server was started, and when it was heard last, in seconds by the server's clock."""
+
+    nfs: bool
+    """Whether it used NFS version 3; asking the mount daemon alone, in vain or not, does not count."""
+    at: float
+
+
+def parse_show_clients(text: str) -> dict[str, ClientUse]:
+    """Every client by its IPv4 address, from ``dbus-send --print-reply … clientmgr.ShowClients``. Raises GrammarError."""
+    found: dict[str, ClientUse] = {}
+    for each in _listed(text, "ShowClients")[1]:
+        match each:
+            case (str(address), tuple(protocols), (int(seconds), int(nanoseconds))):
+                nfs = any(one == ("NFSv3", True) for one in protocols)
+                found[address.removeprefix("::ffff:")] = ClientUse(nfs, seconds + nanoseconds / 1e9)
+            case _:
+                raise GrammarError(0, "a client in ShowClients has an unknown shape")
+    return found
+
+
+def parse_last_use(text: str) -> tuple[float, dict[str, float]]:
+    """When the server began to count, and when each exported path was used last (0: never since then), from ShowExports.
+    Raises GrammarError."""
+    started, exports = _listed(text, "ShowExports")
+    found: dict[str, float] = {}
+    for each in exports:
+        match each:
+            case (int(), str(path), tuple(), (int(seconds), int(nanoseconds))):
+                found[path] = seconds + nanoseconds / 1e9
+            case _:
+                raise GrammarError(0, "an export in ShowExports has an unknown shape")
+    return started, found
+
+
+def _listed(text: str, what: str) -> tuple[float, list[Any]]:
+    """The time at the head of an answer, and its list."""
+    match _answer(text):
+        case [(int(seconds), int(nanoseconds)), list(values)]:
+            return seconds + nanoseconds / 1e9, values
+        case _:
+            raise GrammarError(1, f"not an answer of {what}")
 
 
 def parse_display_export(text: str) -> Shown:

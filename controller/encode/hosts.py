@@ -41,6 +41,15 @@ Pool = tuple[str, str]
 """First and last address of a dynamic range."""
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A host that the operator's own configuration declares. `mac` is lower case, or empty when it names none."""
+
+    name: str
+    mac: str
+    addresses: tuple[str, ...]
+
+
 def order(entry: HostEntry) -> tuple[str, str, str]:
     """The key by which every encoder sorts, so that equal sets give equal files."""
     return entry.name, entry.mac, entry.address
@@ -62,11 +71,14 @@ def problems(entry: HostEntry) -> Iterator[str]:
             yield f"host {entry.name!r}: {error}"
 
 
-def lint(entries: Iterable[HostEntry], subnet: str | None, pools: Sequence[Pool] = ()) -> tuple[str, ...]:
+def lint(
+    entries: Iterable[HostEntry], subnet: str | None, pools: Sequence[Pool] = (), others: Sequence[Foreign] = ()
+) -> tuple[str, ...]:
     """Everything wrong with a set of entries; empty when all is well.
 
     `subnet` is the network (``198.51.100.0/24``) that every address must lie in; `pools` are the dynamic ranges that
-    none may lie in, for the server would give the address to somebody else as well.
+    none may lie in, for the server would give the address to somebody else as well; `others` are the operator's hosts,
+    with which no entry may share a card, an address or a name.
     """
     listed = sorted(entries, key=order)
     found = [message for entry in listed for message in problems(entry)]
@@ -76,7 +88,20 @@ def lint(entries: Iterable[HostEntry], subnet: str | None, pools: Sequence[Pool]
     for entry in listed:
         if _is_ipv4(entry.address):
             found += _misplaced(entry, subnet, pools)
+    found += [message for entry in listed for other in others for message in _clashes(entry, other)]
     return tuple(found)
+
+
+def _clashes(entry: HostEntry, other: Foreign) -> Iterator[str]:
+    """The server takes the first of two hosts that fit, whichever file it stands in."""
+    shared = [
+        ("name", entry.name if entry.name.lower() == other.name.lower() else ""),
+        ("hardware address", entry.mac if entry.mac.lower() == other.mac else ""),
+        ("address", entry.address if entry.address in other.addresses else ""),
+    ]
+    for what, value in shared:
+        if value:
+            yield f"host {entry.name!r}: {what} {value} is also that of host {other.name!r} in the server's own file"
 
 
 def _doubled(entries: Sequence[HostEntry], what: str, key: Callable[[HostEntry], str]) -> list[str]:

@@ -77,6 +77,15 @@ def entries(config: Config) -> tuple[HostEntry, ...]:
     return tuple(sorted((_entry(item) for item in _reservations(config) if _is_ours(item)), key=hosts.order))
 
 
+def entries_of(text: str) -> tuple[HostEntry, ...] | None:
+    """Our reservations in the file that Kea reads at its next start; None when that cannot be read as JSON, as after a
+    hand's edit with comments: what it would serve is not known then."""
+    try:
+        return entries(json.loads(text))
+    except ValueError:
+        return None
+
+
 def unmanaged(config: Config) -> tuple[str, ...]:
     """Other people's reservations, each as ``ADDRESS KEY (NAME)`` to show to a person."""
     return tuple(_shown(item) for item in _reservations(config) if not _is_ours(item))

@@ -122,6 +122,7 @@ async def _load(card: Card, network: Network, say: Callable[[str], Any]) -> Root
     while True:
         try:
             lease, boot_file = await _pxe(card, network)
+            lease = await _loader(card, network, lease)
             break
         except Silent as silent:
             if str(silent) != last:
@@ -152,6 +153,15 @@ async def _pxe(card: Card, network: Network) -> tuple[Lease, bytes]:
     if boot_file is None:
         raise Silent("PXE-T01: File not found\nPXE-E3B: TFTP Error - File Not found")
     return lease, boot_file
+
+
+async def _loader(card: Card, network: Network, before: Lease) -> Lease:
+    """pxeboot asks DHCP by itself, and again until it is answered; that is what counts then (transcripts, 13.2/pxe)."""
+    while True:
+        lease = await network.dhcp(card)
+        if lease is not None:
+            return replace(lease, filename=before.filename)
+        await asyncio.sleep(AGAIN)
 
 
 def _ident(kernel: Path) -> str:

@@ -12,8 +12,8 @@ import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +22,11 @@ from typing import Any, Final, Self
 import asyncssh
 
 from controller.lab import boot
+from controller.lab.bmc import ADDRESS, Bmc, Card
 from controller.lab.machine import Layout, Machine, standin
-from controller.lab.servers import dhcpd, furnish, source
+from controller.lab.servers import dhcpd, exports, furnish, service, source, syslog
 from controller.lab.servers.kit import Box
-from controller.lab.servers.plan import BootPlan, NodePlan, SanPlan, SitePlan, VmPlan
+from controller.lab.servers.plan import BootPlan, HypervisorPlan, NodePlan, SanPlan, SitePlan, VmPlan
 from controller.lab.ssh import Sshd
 
 __all__ = ["BootPlan", "Endpoint", "NodePlan", "SanPlan", "Site", "SitePlan", "VmPlan"]
@@ -49,6 +50,8 @@ class Computer:
     key: asyncssh.SSHKey | None = None
     task: asyncio.Task[None] | None = None
     outcome: boot.Outcome | None = None
+    plugged: bool = False
+    """A node's power as its BMC sees it: also while it asks for an address, and while it is stuck."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a boot has ended, either way."""
 
@@ -66,11 +69,18 @@ class Site:
         self.computers: dict[str, Computer] = {}
         self.client_key = self.directory / "client_key"
         self._client = asyncssh.generate_private_key("ssh-ed25519")
+        self._wires: list[asyncio.Server] = []
+        self._guests: set[asyncio.Task[None]] = set()
+        self._bmcs: dict[str, Bmc] = {}
+        self._switches = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
             await asyncio.to_thread(self._furnish)
-            await asyncio.gather(*(self._start_server(one.name) for one in self._servers()))
+            for hypervisor in self.plan.hypervisors:
+                await self._wire_power(hypervisor)
+            servers = [one.name for one in self._servers() if one.name not in self.plan.guests]
+            await asyncio.gather(*(self._start_server(name) for name in servers))
             for node in self.plan.nodes:
                 self._begin_boot(node.name)
         except BaseException:
@@ -102,15 +112,40 @@ class Site:
         """The Git URL that the build VM reaches; its own name for it is `source.URL`, and both work."""
         return source.URL
 
+    async def bmc(self, node: str) -> Bmc:
+        """The node's BMC, on loopback, which really switches it. Made when it is asked for first."""
+        if node not in self._bmcs:
+            self._bmcs[node] = await self._switches.enter_async_context(Bmc(_Button(self, node)))
+        return self._bmcs[node]
+
+    async def wake_port(self, node: str) -> int:
+        """A UDP port of loopback that the node's network card listens on for its magic packet while the node is off."""
+        mac = next(plan.mac for plan in self.plan.nodes if plan.name == node)
+        button = _Button(self, node)
+        make = asyncio.get_running_loop().create_datagram_endpoint
+        wire, _ = await make(lambda: Card(mac, button.press), local_addr=(ADDRESS, 0))
+        self._switches.callback(wire.close)
+        return int(wire.get_extra_info("sockname")[1])
+
     # -- what people do ---------------------------------------------------------------------------------------------
 
     async def power_off(self, name: str) -> None:
         """Pull the plug. Persistent files stay, memory file systems and running jails are gone."""
         one = self.computers[name]
         await self._stop_booting(one)
+        await self._cut(name, one)
+
+    async def _cut(self, name: str, one: Computer) -> None:
+        one.plugged = False
         await one.sshd.stop()
         await one.machine.power_off()
         self._log_out(name)
+
+    async def cut(self, name: str) -> None:
+        """The sshd of a server dies with all its connections, and is started again; what they had begun goes on or not."""
+        one = self.computers[name]
+        await one.sshd.stop()
+        await self._open_server(one)
 
     async def power_on(self, name: str) -> None:
         """A server is up when this returns; a node has begun to boot (see `booted`)."""
@@ -224,8 +259,8 @@ class Site:
 
     # -- making it ----------------------------------------------------------------------------------------------------
 
-    def _servers(self) -> tuple[VmPlan | SanPlan | BootPlan, ...]:
-        return (*self.plan.vms, *self.plan.sans, *self.plan.boot_servers)
+    def _servers(self) -> tuple[VmPlan | SanPlan | BootPlan | HypervisorPlan, ...]:
+        return (*self.plan.vms, *self.plan.sans, *self.plan.boot_servers, *self.plan.hypervisors)
 
     def _san(self, name: str | None) -> Machine:
         return self.computers[name or self.plan.sans[0].name].machine
@@ -241,20 +276,25 @@ class Site:
             internet.mkdir(exist_ok=True)
             source.make_git(internet / "src.git")
         for san in self.plan.sans:
-            self._add(san.name, Layout("linux", commands=furnish.commands(furnish.DEBIAN)), san.address)
+            commands = {**furnish.commands(furnish.DEBIAN), **furnish.DF}
+            self._add(san.name, Layout("linux", commands=commands), san.address)
             furnish.san(self.computers[san.name].machine, san)
         for server in self.plan.boot_servers:
             self._add(server.name, Layout("linux", commands=furnish.commands(furnish.DEBIAN)), server.address)
             furnish.boot_server(self.computers[server.name].machine, server)
         for vm in self.plan.vms:
             furnish.build_vm(self._add(vm.name, self._vm_layout(vm), vm.address), vm)
+            self.computers[vm.name].sshd.host_keys = (_public(self.computers[vm.name].key),)
+        for hypervisor in self.plan.hypervisors:
+            layout = Layout("linux", commands=furnish.commands(furnish.HYPERVISOR))
+            furnish.hypervisor(self._add(hypervisor.name, layout, hypervisor.address), hypervisor)
         for node in self.plan.nodes:
             machine = self._add(node.name, self._node_layout(node), "")
             machine_disk = {"mode": "directory", "san": f"{furnish.NET}/{self._plan_of_san(node.san).address}"}
             (machine.directory / "lab" / "disk.json").write_text(json.dumps(machine_disk))
 
     def _add(self, name: str, layout: Layout, address: str) -> Machine:
-        machine = Machine(self.directory / name, name, layout)
+        machine = Machine(self.directory / name, name.replace(":", "-"), layout)
         (machine.directory / "lab" / "machine.json").write_text(json.dumps({"name": name, "address": address}))
         self.computers[name] = Computer(machine, Sshd(machine), asyncssh.generate_private_key("ssh-ed25519"))
         return machine
@@ -271,7 +311,7 @@ class Site:
         git = '#!/bin/sh\nPATH=/.machine/usr/bin:$PATH exec /.machine/usr/bin/git "$@"\n'
         return Layout(
             "freebsd",
-            {**furnish.commands(furnish.BUILDER), "/usr/bin/git": git},
+            {**furnish.commands(furnish.BUILDER), **furnish.VM_DF, "/usr/bin/git": git},
             binds,
             {furnish.INTERNET: self.directory / "internet"},
         )
@@ -283,18 +323,49 @@ class Site:
 
     async def _start_server(self, name: str) -> None:
         one = self.computers[name]
+        if any(hypervisor.name == name for hypervisor in self.plan.hypervisors):
+            shutil.rmtree(one.machine.path("/run"), ignore_errors=True)
         await one.machine.power_on()
         if any(server.name == name for server in self.plan.boot_servers):
             await one.machine.run("service isc-dhcp-server start\n")
+        await self._open_server(one)
+
+    async def _open_server(self, one: Computer) -> None:
         shell = _login_shell(one.machine)
         assert one.key is not None
-        await one.sshd.start([one.key], [self._client], shell)
+        await one.sshd.start([one.key], self._our_key, shell)
+
+    async def _our_key(self) -> Sequence[asyncssh.SSHKey]:
+        return [self._client]
+
+    # -- build VMs ----------------------------------------------------------------------------------------------------
+
+    async def _wire_power(self, plan: HypervisorPlan) -> None:
+        """Whoever connects to the hypervisor's power socket keeps a build VM switched on (see `servers.guest`)."""
+        vms = {guest.name: guest.vm for guest in plan.guests}
+
+        async def guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._guests.add(task)
+            task.add_done_callback(self._guests.discard)
+            vm = vms[(await reader.readline()).decode().strip()]
+            try:
+                await self.power_on(vm)
+                await reader.readline()  # the power button, or the end of the process
+            finally:
+                await self.power_off(vm)
+                writer.close()
+
+        socket = self.computers[plan.name].machine.directory / "lab" / "power.sock"
+        self._wires.append(await asyncio.start_unix_server(guest, path=socket))
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
     def _begin_boot(self, name: str) -> None:
         one = self.computers[name]
         one.outcome = None
+        one.plugged = True
         one.done.clear()
         one.task = asyncio.create_task(self._boot(name, one), name=f"boot {name}")
 
@@ -304,10 +375,23 @@ class Site:
         async def on_sshd() -> None:
             await self._open_node(one)
 
-        try:
-            one.outcome = await boot.boot(one.machine, boot.Card(node.mac, node.interface), _Wires(self, node), on_sshd)
-        finally:
-            one.done.set()
+        network, wanted = self._network(node), "reboot"
+        while wanted == "reboot":
+            one.plugged = True
+            try:
+                one.outcome = await boot.boot(one.machine, boot.Card(node.mac, node.interface), network, on_sshd)
+            finally:
+                one.done.set()
+            if one.outcome.state != "up":
+                return
+            wanted = await one.machine.shut_down()
+            if wanted == "reboot":
+                one.outcome = None
+                one.done.clear()
+            await self._cut(name, one)
+
+    def _network(self, node: NodePlan) -> boot.Network:
+        return _Wires(self, node)
 
     async def _stop_booting(self, one: Computer) -> None:
         task, one.task = one.task, None
@@ -320,19 +404,25 @@ class Site:
         """Start the node's sshd with what its own files say: host keys, who may log in, root's shell."""
         script = (
             'for f in /etc/ssh/ssh_host_*_key; do cat "$f" 2>/dev/null; done; echo ====; cat /etc/ssh/sshd_config; '
-            "echo ====; cat /root/.ssh/authorized_keys 2>/dev/null; echo ====; cat /etc/master.passwd\n"
+            "echo ====; cat /etc/master.passwd\n"
         )
         _, out, _ = await one.machine.run(script)
-        keys, config, authorized, users = out.split("====\n")
+        keys, config, users = out.split("====\n")
         private = [asyncssh.import_private_key(f"{text}{_END}") for text in keys.split(_END)[:-1]]
         if not private:
             private = [asyncssh.generate_private_key("ssh-ed25519")]
             text = private[0].export_private_key("openssh").decode()
             await one.machine.run(f"umask 077; cat > /etc/ssh/ssh_host_ed25519_key <<'end'\n{text}end\n")
-        permits = [line.split()[1:2] for line in config.splitlines() if line.lower().startswith("permitrootlogin")]
-        welcome = bool(permits) and permits[0] in (["yes"], ["without-password"], ["prohibit-password"])
-        lines = [line for line in authorized.splitlines() if line.strip() and not line.startswith("#")]
-        clients = [asyncssh.import_public_key(line) for line in lines] if welcome else []
+        permits, places = _setting(config, "PermitRootLogin"), _setting(config, "AuthorizedKeysFile")
+        welcome = permits in (["yes"], ["without-password"], ["prohibit-password"])
+        files = [f"/root/{place}" if place[0] != "/" else place.replace("%u", "root") for place in places]
+
+        async def clients() -> Sequence[asyncssh.SSHKey]:
+            """sshd reads its configuration once, and the keys at every login."""
+            _, authorized, _ = await one.machine.run(f"cat {' '.join(files)} 2>/dev/null\n")
+            lines = [line for line in authorized.splitlines() if line.strip() and not line.startswith("#")]
+            return [asyncssh.import_public_key(line) for line in lines] if welcome else []
+
         shell = next((row.split(":")[9] for row in users.splitlines() if row.startswith("root:")), "/bin/sh")
         await one.sshd.start(private, clients, shell if _has(one.machine, shell) else "/bin/sh")
 
@@ -347,15 +437,48 @@ class Site:
             links[:] = [link for link in links if link["address"] != known.get("address")]
 
     async def _end(self) -> None:
+        await self._switches.aclose()
         for one in self.computers.values():
             await self._stop_booting(one)
         await asyncio.gather(*(one.sshd.stop() for one in self.computers.values()))
         await asyncio.gather(*(one.machine.power_off() for one in self.computers.values()))
+        for wire in self._wires:
+            wire.close()
+        await asyncio.gather(*self._guests, return_exceptions=True)
+        for one in self.computers.values():
+            one.sshd.release()
         if self._temporary:
             await asyncio.to_thread(_erase, self.directory)
 
 
+def _setting(config: str, keyword: str) -> list[str]:
+    """The words of the first line with a keyword: sshd_config(5) takes that one."""
+    lines = (line.split() for line in config.splitlines() if not line.startswith("#"))
+    return next((words[1:] for words in lines if words and words[0].lower() == keyword.lower()), [])
+
+
 _END: Final = "-----END OPENSSH PRIVATE KEY-----\n"
+
+
+class _Button:
+    """A node's power as its BMC and its network card have it."""
+
+    def __init__(self, site: Site, node: str) -> None:
+        self._site = site
+        self._node = node
+
+    async def status(self) -> str:
+        return "on" if self._site.computers[self._node].plugged else "off"
+
+    async def off(self) -> None:
+        await self._site.power_off(self._node)
+
+    async def on(self) -> None:
+        self.press()
+
+    def press(self) -> None:
+        if not self._site.computers[self._node].plugged:
+            self._site._begin_boot(self._node)
 
 
 class _Wires:
@@ -364,13 +487,17 @@ class _Wires:
     def __init__(self, site: Site, node: NodePlan) -> None:
         self._site = site
         self._node = node
+        self._address = ""
 
     async def dhcp(self, card: boot.Card) -> boot.Lease | None:
         for plan in self._site.plan.boot_servers:
             one = self._site.computers[plan.name]
             state = Box(one.machine.directory).load("dhcpd", dhcpd.NOWHERE)
             said = dhcpd.lease(state, card.mac) if one.machine.running else None
+            if one.machine.running and state["running"]:
+                syslog.dhcp(Box(one.machine.directory), card.mac, said["address"] if said else None)
             if said:
+                self._address = said["address"]
                 options = said["options"]
                 next_server = said.get("next-server", plan.address)
                 return boot.Lease(said["address"], said.get("filename", ""), next_server, plan.address, options)
@@ -379,22 +506,29 @@ class _Wires:
     async def tftp(self, server: str, filename: str) -> bytes | None:
         for plan in self._site.plan.boot_servers:
             machine = self._site.computers[plan.name].machine
-            if plan.address == server and machine.running:
+            box = Box(machine.directory)
+            if plan.address == server and machine.running and service.activity(box, service.TFTP) == "active":
                 root = machine.path(plan.tftp_root)
                 file = (root / filename.lstrip("/")).resolve()
-                return file.read_bytes() if file.is_relative_to(root.resolve()) and file.is_file() else None
+                found = file.is_relative_to(root.resolve()) and file.is_file()
+                defaults = machine.path(syslog.TFTP_DEFAULTS).read_text()
+                syslog.tftp(box, defaults, self._address, filename, found)
+                return file.read_bytes() if found else None
         return None
 
     async def nfs(self, server: str, path: str, address: str) -> Path | None:
         for plan in self._site.plan.sans:
             machine = self._site.computers[plan.name].machine
             if plan.address == server and machine.running:
-                exports = Box(machine.directory).load("exports", [])
-                granted = [one for one in exports if one["client"] in (address, "*")]
-                covered = any(f"{path}/".startswith(one["path"].rstrip("/") + "/") for one in granted)
+                granted = exports.mount(Box(machine.directory), path, address)
                 place = machine.path(path)
-                return place if covered and place.is_dir() else None
+                return place if granted and place.is_dir() else None
         return None
+
+
+def _public(key: asyncssh.SSHKey | None) -> str:
+    assert key is not None
+    return " ".join(key.export_public_key().decode().split()[:2])
 
 
 def _login_shell(machine: Machine) -> str:

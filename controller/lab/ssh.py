@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,30 +19,33 @@ from controller.lab.machine import Machine
 
 CHUNK: Final = 65536
 
+Clients = Callable[[], Awaitable[Sequence[asyncssh.SSHKey]]]
+"""The public keys that root may log in with, as they are at this moment."""
+
 
 class Sshd:
-    """One listener. `port` is chosen once; nothing answers there until `start`, nor after `stop`."""
+    """One listener. `port` is chosen once and kept until `release`; nothing answers there until `start`, nor after `stop`."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.port = _free_port()
+        self._kept = _free_port()
+        self.port = int(self._kept.getsockname()[1])
         self.host_keys: tuple[str, ...] = ()
         """Public host keys of the running server, one line each."""
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._children: set[asyncio.Task[int]] = set()
 
-    async def start(self, host_keys: Sequence[asyncssh.SSHKey], clients: Sequence[asyncssh.SSHKey], shell: str) -> None:
-        """Begin to let `clients` in as root, with `shell` as the login shell."""
+    async def start(self, host_keys: Sequence[asyncssh.SSHKey], clients: Clients, shell: str) -> None:
+        """Begin to let `clients` in as root, with `shell` as the login shell. They are asked for at every login."""
         await self.stop()
-        allowed = {key.public_data for key in clients}
         self.host_keys = tuple(" ".join(key.export_public_key().decode().split()[:2]) for key in host_keys)
 
         async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
             await self._serve(process, shell)
 
         self._acceptor = await asyncssh.create_server(
-            lambda: _Door(allowed, self._connections),
+            lambda: _Door(clients, self._connections),
             "127.0.0.1",
             self.port,
             server_host_keys=list(host_keys),
@@ -63,6 +66,10 @@ class Sshd:
         for connection in tuple(self._connections):
             connection.abort()
         await acceptor.wait_closed()
+
+    def release(self) -> None:
+        """Let others have the port."""
+        self._kept.close()
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes], shell: str) -> None:
         if not self.machine.running:
@@ -114,8 +121,8 @@ async def _carry(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) 
 class _Door(asyncssh.SSHServer):
     """Root with one of the allowed keys, and nobody else."""
 
-    def __init__(self, allowed: set[bytes], connections: set[asyncssh.SSHServerConnection]) -> None:
-        self._allowed = allowed
+    def __init__(self, clients: Clients, connections: set[asyncssh.SSHServerConnection]) -> None:
+        self._clients = clients
         self._connections = connections
         self._connection: asyncssh.SSHServerConnection | None = None
 
@@ -135,11 +142,14 @@ class _Door(asyncssh.SSHServer):
     def public_key_auth_supported(self) -> bool:
         return True
 
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == "root" and key.public_data in self._allowed
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return username == "root" and key.public_data in {one.public_data for one in await self._clients()}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port() -> socket.socket:
+    """A port that is bound and not listened on: who connects is refused, nobody else is given it, and the listener
+    may share it (SO_REUSEADDR on both). A machine that is off for long would lose its port to any client otherwise."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept

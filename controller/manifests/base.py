@@ -116,13 +116,17 @@ def fill(data: object, block: str, field: str, value: object) -> object:
     return {**data, block: fill(data[block], "", field, value)} if block in data else data
 
 
+def reading(kind: Any, value: object) -> object:
+    """What a type makes of raw input by itself; None when it refuses it."""
+    try:
+        return kind.__metadata__[0].validate(value)
+    except PydanticCustomError:
+        return None
+
+
 def fits(kind: Any, value: object) -> bool:
     """Whether raw input would pass a type, so that a default made from it brings no second error."""
-    try:
-        kind.__metadata__[0].validate(value)
-    except PydanticCustomError:
-        return False
-    return True
+    return reading(kind, value) is not None
 
 
 class Metadata(Model):
@@ -137,9 +141,19 @@ class Metadata(Model):
     )
 
 
+SPREAD = "spread"
+"""The label of jails of which two with the same value are never down together by our doing."""
+
+
 class JailMetadata(Metadata):
     name: JailName = doc(
         "The jail's name, unique on its host. Every character outside A-Z, a-z and 0-9 counts as '_' there."
+    )
+    labels: Mapping[LabelKey, LabelValue] = doc(
+        "Short marks for people and tools. jailops acts on one: of running jails with the same value of spread, no two are on "
+        "one host, and never two are down together because hosts are rebooted.",
+        {"spread": "web"},
+        default={},
     )
 
 

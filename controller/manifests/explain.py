@@ -9,10 +9,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.manifests.problem import NOTHING, Problem, listed, nearest, quoted, shown
+from controller.manifests.problem import Problem, listed, nearest, quoted, shown
 from controller.manifests.scalar import WRONG
 from controller.manifests.schema import at
-from controller.manifests.yamltree import Path, Tree
+from controller.manifests.yamltree import Path, Tree, value_at
 from controller.model import Origin
 
 _MAPPING: Final = frozenset({"model_type", "dict_type", "mapping_type", "typed_dict_type", "model_attributes_type"})
@@ -22,7 +22,7 @@ _ECHO: Final = frozenset({"default_factory_not_called"})
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_./-]{1,64}")
 
-_SECRET: Final = frozenset({"secret", "hostKeySecret", "passwordHash", "password"})
+_SECRET: Final = frozenset({"secret", "hostKeySecret", "passwordHash", "rootPasswordHash", "password"})
 """Where somebody may have written the secret itself, which no message repeats."""
 
 
@@ -67,23 +67,13 @@ def _origin(subject: Subject, field: Path, is_key: bool) -> Origin:
     places = subject.tree.places
     while field not in places:
         field = field[:-1]
-    block = not isinstance(_value(subject.tree, field), str)
+    block = not isinstance(value_at(subject.tree.value, field), str)
     place = places[field].key if is_key or block else places[field].value
     return Origin(subject.path, *place)
 
 
-def _value(tree: Tree, field: Path) -> object:
-    value: Any = tree.value
-    for step in field:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return NOTHING
-    return value
-
-
 def _found(tree: Tree, field: Path) -> str:
-    value = _value(tree, field)
+    value = value_at(tree.value, field)
     if isinstance(value, str) and not _SECRET.isdisjoint(field):
         return "something else (not shown: it may be a secret)"
     return shown(value)
@@ -99,7 +89,7 @@ def _expected(detail: ErrorDetails, field: Path, subject: Subject) -> tuple[str,
         return listed(known), nearest(str(field[-1]), known)
     if kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
-        value = _value(subject.tree, field)
+        value = value_at(subject.tree.value, field)
         return listed(words), nearest(value if isinstance(value, str) else str(field[-1]), words)
     return _shape(kind, field, subject), ""
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, model_validator
 
 from controller.manifests.base import Document, Metadata, Model, SecretRef, Unique, Without, doc
 from controller.manifests.network import AuthorizedKey
+from controller.manifests.problem import quoted
 from controller.manifests.scalar import Refused, Scalar, parsed, whole, wrong
 from controller.manifests.words import (
     Branch,
@@ -28,8 +29,11 @@ from controller.manifests.words import (
     Path,
     RcName,
     Release,
+    SetPlace,
+    Sha256,
     ShellValue,
     SvnUrl,
+    Tag,
     size,
 )
 
@@ -43,19 +47,63 @@ Uid: TypeAlias = Annotated[
 ]
 SvnRevision: TypeAlias = Annotated[int, whole(1, 2**31 - 1, 324094, expected="a revision's number")]
 Keep: TypeAlias = Annotated[int, whole(2, 1000, 3, expected="2 or more: the booted generation and the one before it")]
+Unavailable: TypeAlias = Annotated[int, whole(1, 1000, 1, expected="1 or more hosts")]
 MemorySize: TypeAlias = Annotated[int, size(4 * 2**20, "4MiB", "32MiB")]
 AuthorizedKeys: TypeAlias = Annotated[tuple[AuthorizedKey, ...], Unique(str, "key")]
 _KEYS_EXAMPLE: Final = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC9ipcgJX/IxDT0M9AAAE+UA9FLmTCl9hlt6vf2JgNza alice@desk"]
 
 
 class Git(Model):
-    """A commit of a git repository."""
+    """A repository, and what of it is built: a commit, or wherever a branch or a tag is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["commit"]}, {"required": ["branch"]}, {"required": ["tag"]}],
+            "not": {"required": ["tag"], "anyOf": [{"required": ["commit"]}, {"required": ["branch"]}]},
+        }
+    )
 
     url: GitUrl = doc("The repository.")
-    commit: Commit = doc("The commit that is built, in full.")
-    branch: Branch | None = doc(
-        "The branch to fetch when the server gives no single commits.", "releng/13.2", default=None
+    commit: Commit | None = doc(
+        "The commit that is built, in full. It alone says for good what is built.", default=None
     )
+    branch: Branch | None = doc(
+        "With commit: the branch to fetch when the server gives no single commits. Alone: the branch whose newest commit is "
+        "built; the build VM asks every ten minutes, and a branch that has moved is built anew.",
+        "releng/13.2",
+        default=None,
+    )
+    tag: Tag | None = doc("The tag that is built; it is asked for as a branch is.", "release/13.2.0", default=None)
+
+    @property
+    def ref(self) -> str:
+        """What must be asked for to know the commit; empty when it is given."""
+        if self.commit is not None:
+            return ""
+        return f"refs/tags/{self.tag}" if self.tag else f"refs/heads/{self.branch}"
+
+    @model_validator(mode="after")
+    def _one(self) -> Git:
+        if self.tag is not None and (self.commit or self.branch):
+            raise wrong("tag alone, without commit and branch", at=("tag",), found=quoted(self.tag))
+        if not (self.commit or self.branch or self.tag):
+            raise wrong("commit, branch or tag", found="none of them")
+        return self
+
+
+class Set(Model):
+    """One archive of a release."""
+
+    url: SetPlace = doc("Where it lies.")
+    sha256: Sha256 = doc("Its SHA-256, as the release's MANIFEST says it. Nothing else is used.")
+
+
+class Dist(Model):
+    """The sets of a release, for who does not compile."""
+
+    base: Set = doc("base.txz.")
+    kernel: Set = doc("kernel.txz.")
+    lib32: Set | None = doc("lib32.txz.", default=None)
 
 
 class Svn(Model):
@@ -66,17 +114,19 @@ class Svn(Model):
 
 
 class Source(Model):
-    """The FreeBSD source: exactly one of git and svn."""
+    """Where FreeBSD comes from: exactly one of git, svn and dist."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     git: Git | None = doc("From git.", default=None)
     svn: Svn | None = doc("From Subversion.", default=None)
+    dist: Dist | None = doc("From the sets of a release: nothing is compiled.", default=None)
 
     @model_validator(mode="after")
     def _one(self) -> Source:
-        if (self.git is None) == (self.svn is None):
-            raise wrong("exactly one of git and svn", found="neither" if self.git is None else "both")
+        given = sum(one is not None for one in (self.git, self.svn, self.dist))
+        if given != 1:
+            raise wrong("exactly one of git, svn and dist", found="several" if given else "none")
         return self
 
 
@@ -158,7 +208,7 @@ class User(Model):
     @model_validator(mode="after")
     def _not_root(self) -> User:
         if self.name in ("root", "toor"):
-            raise wrong("another user: rootAuthorizedKeys holds root's keys", at=("name",))
+            raise wrong("another user: rootAuthorizedKeys and rootPasswordHash are root's", at=("name",))
         return self
 
 
@@ -169,13 +219,14 @@ _OWNED_FILES: Final = {
     "/etc/iscsi.conf": "Host.spec.jailDisk says what stands in it",
     "/boot/loader.conf": "loaderConf says what stands in it",
     "/etc/passwd": "users says what stands in it",
-    "/etc/master.passwd": "users says what stands in it",
+    "/etc/master.passwd": "users and rootPasswordHash say what stands in it",
     "/etc/group": "users says what stands in it",
     "/root/.ssh/authorized_keys": "rootAuthorizedKeys says what stands in it",
 }
 _OWNED_TREES: Final = {
     "/conf": "jailops makes it from all the rest",
     "/.jailops": "jailops keeps its marks there",
+    "/etc/ssh/authorized_keys.d": "rootAuthorizedKeys and users say what stands there",
     "/etc/ssh/ssh_host_": "Host.spec.hostKeySecret says which key a host has",
 }
 
@@ -217,14 +268,33 @@ class Memory(Model):
     var: MemorySize = doc("The size of /var.", default=64 * 2**20, written="64MiB")
 
 
+class Rollout(Model):
+    """In which order the nodes of an image are rebooted into a new generation. It stops at the first that fails."""
+
+    max_unavailable: Unavailable = doc("How many of them may be away or not in order at a time.", default=1)
+    canary: Annotated[tuple[Name, ...], Unique(str, "host")] = doc(
+        "Hosts that go first: the others wait until all of these have proved themselves.", ["node1"], default=()
+    )
+
+
+_META_MODE_SINCE: Final = 11
+"""The first release of FreeBSD that can be built so (src.conf(5))."""
+
+
 class ImageSpec(Model):
-    """What goes into the root. A changed field makes a new generation; nodes take it at their next reboot."""
+    """What goes into the root. A changed field makes a new generation; nodes take what they can at once, the rest at a reboot."""
 
     build_vm: Name = doc("The BuildVM that makes it.", "buildvm", alias="buildVM")
     san: Name = doc("The San that serves it.", "san")
     release: Release = doc("The FreeBSD release that the source is.")
-    architecture: Literal["amd64", "i386", "arm64"] = doc("The processor of the nodes.", "amd64", default="amd64")
-    source: Source = doc("Where the source comes from, to the exact revision.")
+    architecture: Literal["amd64", "i386"] = doc("The processor of the nodes.", "amd64", default="amd64")
+    source: Source = doc("Where FreeBSD comes from.")
+    incremental: Literal["none", "noClean", "metaMode"] = doc(
+        "What may be left of an earlier build in the object tree: nothing; everything (-DNO_CLEAN), whatever came of it; or "
+        "what META_MODE and filemon(4) find to be up to date, which 10 does not have.",
+        "none",
+        default="none",
+    )
     src_conf: Annotated[tuple[Knob, ...], Unique(str, "knob")] = doc(
         "Knobs of src.conf(5): what to leave out of world, and what to add.", ["WITHOUT_ZFS"], default=()
     )
@@ -248,11 +318,38 @@ class ImageSpec(Model):
     root_authorized_keys: AuthorizedKeys = doc(
         "Public keys that may log in as root. The controller's own belongs here.", _KEYS_EXAMPLE, default=()
     )
+    root_password_hash: SecretRef | None = doc(
+        "A file that holds root's hash for master.passwd(5): a password for the console and su(1); over SSH root needs a "
+        "key. Absent: no password.",
+        default=None,
+    )
     files: Annotated[tuple[File, ...], Unique(lambda file: file.path, "path")] = doc(
         "Further files of the root.", default=()
     )
     memory: Memory = doc("The size of the nodes' memory disks.", default=Memory())
-    keep: Keep = doc("How many generations are kept; one that is booted or published stays anyway.", default=3)
+    rollout: Rollout = doc("How its nodes are rebooted, as far as their own policy lets them be.", default=Rollout())
+    keep: Keep = doc(
+        "How many generations are kept, the newest ones; one that is booted, published or may be needed stays anyway.",
+        default=3,
+    )
+
+    @model_validator(mode="after")
+    def _compiled(self) -> ImageSpec:
+        major = self.release.partition(".")[0]
+        if self.incremental == "metaMode" and int(major) < _META_MODE_SINCE:
+            without = f"none or noClean ({major} has no META_MODE)"
+            raise wrong(without, at=("incremental",), found=quoted(self.incremental))
+        if self.source.dist is None:
+            return self
+        for name, given in (
+            ("srcConf", self.src_conf),
+            ("makeOptions", self.make_options),
+            ("kernel", self.kernel != Kernel()),
+            ("incremental", self.incremental != "none"),
+        ):
+            if given:
+                raise wrong("nothing here: source.dist is used as it is, nothing is compiled", at=(name,), found=name)
+        return self
 
 
 class Image(Document):

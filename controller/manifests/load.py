@@ -13,13 +13,17 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 from pydantic import ValidationError
 
 from controller.manifests.base import API_VERSION, Metadata
-from controller.manifests.explain import Subject, explain
+from controller.manifests.draft import Draft, draft
+from controller.manifests.explain import Subject, dotted, explain
 from controller.manifests.models import KINDS, JailSpec, Spec
-from controller.manifests.problem import NOTHING, Problem, listed, nearest, shown
-from controller.manifests.yamltree import Path, Place, Tree, read
+from controller.manifests.problem import NOTHING, Problem, listed, nearest, quoted, shown
+from controller.manifests.yamltree import Path, Place, Tree, place_of, read
 from controller.model import Origin
 
 MAX_TOTAL_BYTES: Final = 16 * 2**20
+
+_VALUES: Final[Mapping[str, list[str]]] = {"apiVersion": [API_VERSION], "kind": list(KINDS)}
+_FIELDS: Final = (*_VALUES, "metadata", "spec")
 
 S_co = TypeVar("S_co", bound=Spec, covariant=True)
 S = TypeVar("S", bound=Spec)
@@ -60,10 +64,7 @@ class Manifest(Generic[S_co]):
 
         A field that was left to its default has the origin of what would hold it.
         """
-        while path not in self.places:
-            path = path[:-1]
-        place = self.places[path]
-        return Origin(self.origin.path, *place.value)
+        return Origin(self.origin.path, *place_of(self.places, path).value)
 
     def says(self, *path: str | int) -> bool:
         """Whether the YAML itself has this field, rather than its default."""
@@ -71,15 +72,20 @@ class Manifest(Generic[S_co]):
 
 
 AnyManifest: TypeAlias = Manifest[Spec]
-Parsed: TypeAlias = tuple[tuple[AnyManifest, ...], tuple[Problem, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """All valid objects and all problems of a tree, each in the order of the blobs."""
+    """All valid objects, all problems, and the documents that are not valid: of a tree, or of one file."""
 
     objects: tuple[AnyManifest, ...]
     problems: tuple[Problem, ...]
+    drafts: tuple[Draft, ...] = ()
+
+
+def unread(problem: Problem) -> Loaded:
+    """A file, or more, that could not be read: nobody knows what it declares."""
+    return Loaded((), (problem,), (Draft(problem.origin),))
 
 
 def pick(objects: Iterable[AnyManifest], spec: type[S]) -> tuple[Manifest[S], ...]:
@@ -92,68 +98,89 @@ def wanted(path: str) -> bool:
     return path.endswith((".yaml", ".yml")) and not any(part.startswith(".") for part in path.split("/"))
 
 
-def load(blobs: Iterable[Blob], parse: Callable[[Blob], Parsed] | None = None) -> Loaded:
+def load(blobs: Iterable[Blob], parse: Callable[[Blob], Loaded] | None = None) -> Loaded:
     """All manifests of a tree. `parse` may be a `parse_blob` that remembers."""
-    objects: list[AnyManifest] = []
-    problems: list[Problem] = []
+    files: list[Loaded] = []
     total = 0
     for blob in blobs:
         total += len(blob.data)
         if total > MAX_TOTAL_BYTES:
             found = f"more than {MAX_TOTAL_BYTES // 2**20} MiB of manifests up to here"
-            problems.append(Problem(Origin(blob.path), "", found, "less; this file and those after it were not read"))
+            expected = "less; this file and those after it were not read"
+            files.append(unread(Problem(Origin(blob.path), "", found, expected)))
             break
-        some, wrong = (parse or parse_blob)(blob)
-        objects += some
-        problems += wrong
-    return Loaded(tuple(objects), tuple(problems))
+        files.append((parse or parse_blob)(blob))
+    return together(files)
 
 
-def parse_blob(blob: Blob) -> Parsed:
+def together(files: Iterable[Loaded]) -> Loaded:
+    """What several files say, in their order."""
+    given = tuple(files)
+    return Loaded(
+        tuple(one for file in given for one in file.objects),
+        tuple(one for file in given for one in file.problems),
+        tuple(one for file in given for one in file.drafts),
+    )
+
+
+def parse_blob(blob: Blob) -> Loaded:
     """The manifests and problems of one file."""
     trees = read(blob.path, blob.data)
     problems = list(trees.problems)
-    objects = []
+    objects: list[AnyManifest] = []
+    drafts = [Draft(Origin(blob.path))] if trees.lost else []
     for tree in trees.documents:
-        judged = _judge(blob.path, tree)
-        if isinstance(judged, Manifest):
-            objects.append(judged)
+        judged, wrong = _judge(blob.path, tree)
+        problems += wrong
+        if isinstance(judged, Draft):
+            drafts.append(judged)
         else:
-            problems += judged
+            objects.append(judged)
     problems.sort(key=lambda problem: (problem.origin.line, problem.origin.column))
-    return tuple(objects), tuple(problems)
+    return Loaded(tuple(objects), tuple(problems), tuple(drafts))
 
 
-def _judge(path: str, tree: Tree) -> AnyManifest | tuple[Problem, ...]:
-    if not tree.whole:
-        return ()
-    envelope = _envelope(path, tree)
-    if envelope:
-        return envelope
-    raw = cast(dict[str, Any], tree.value)
-    kind = str(raw["kind"])
-    try:
-        document = KINDS[kind].model_validate(raw)
-    except ValidationError as error:
-        return explain(error, Subject(path, kind, _label(raw), tree))
-    known = cast(Any, document)
-    return Manifest(kind, known.metadata, known.spec, _begin(path, tree), tree.places)
-
-
-def _envelope(path: str, tree: Tree) -> tuple[Problem, ...]:
-    """What keeps a document from being judged by a model: then it has no other problems."""
-    raw = tree.value
+def _judge(path: str, tree: Tree) -> tuple[AnyManifest | Draft, tuple[Problem, ...]]:
+    raw, begin = tree.value, _begin(path, tree)
     if not isinstance(raw, dict):
         expected = "a mapping with apiVersion, kind, metadata, spec"
-        return (Problem(_begin(path, tree), "", shown(raw), expected),)
-    for field_name, known in (("apiVersion", [API_VERSION]), ("kind", list(KINDS))):
+        return Draft(begin), (Problem(begin, "", shown(raw), expected),) if tree.whole else ()
+    kind = next((known for known in KINDS if known == raw.get("kind")), "")
+    label = _label(raw)
+    problems = _envelope(path, tree, raw, kind)
+    if kind and tree.whole:
+        try:
+            # There is one form of documents: whoever writes another, or none, means that.
+            document = cast(Any, KINDS[kind].model_validate({**raw, "apiVersion": API_VERSION}))
+            if not problems:
+                return Manifest(kind, document.metadata, document.spec, begin, tree.places), ()
+        except ValidationError as error:
+            problems = (*problems, *explain(error, Subject(path, kind, label, tree)))
+    # Of a document that is not whole, what is missing says nothing.
+    return draft(begin, kind, label, tree), problems if tree.whole else ()
+
+
+def _envelope(path: str, tree: Tree, raw: Mapping[str, Any], kind: str) -> tuple[Problem, ...]:
+    """What is wrong with the outermost fields, as far as no model of the kind will say it."""
+
+    def problem(field_name: str, found: str, expected: str, meant: str = "") -> Problem:
+        place = tree.places.get((field_name,))
+        at = place.key if place and field_name not in _VALUES else place.value if place else tree.places[()].value
+        return Problem(Origin(path, *at), dotted((field_name,)), found, expected, meant, _label(raw))
+
+    found = []
+    for field_name, known in _VALUES.items():
         value = raw.get(field_name, NOTHING)
         if value not in known:
-            place = tree.places.get((field_name,))
-            origin = Origin(path, *place.value) if place else _begin(path, tree)
             meant = nearest(value, known) if isinstance(value, str) else ""
-            return (Problem(origin, field_name, shown(value), listed(known), meant, _label(raw)),)
-    return ()
+            found.append(problem(field_name, shown(value), listed(known), meant))
+    if not kind:
+        for key in (one for one in raw if one not in _FIELDS):
+            found.append(problem(key, f"the unknown field {quoted(key)}", listed(_FIELDS), nearest(key, _FIELDS)))
+        for part in ("metadata", "spec"):
+            if not isinstance(raw.get(part), dict):
+                found.append(problem(part, shown(raw.get(part, NOTHING)), "a mapping"))
+    return tuple(found)
 
 
 def _begin(path: str, tree: Tree) -> Origin:

@@ -66,6 +66,33 @@ def _mac(value: str) -> str:
     return mac
 
 
+@dataclass(frozen=True, slots=True)
+class Https:
+    """The root of a web server."""
+
+    host: str
+    port: int = 443
+
+    def __str__(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+
+def _https(value: str) -> Https:
+    host, _, port = value.removeprefix("https://").rstrip("/").partition(":")
+    if port and not 1 <= int(port) <= 65535:
+        raise ValueError
+    if host.replace(".", "").isdigit():
+        host = str(_address(host))
+    return Https(host.lower(), int(port) if port else 443)
+
+
+def _broadcast(value: str) -> IPv4Address:
+    address = IPv4Address(value)
+    if value != "255.255.255.255" and (address.is_unspecified or address.is_multicast or address.is_reserved):
+        raise Refused("the broadcast address of one network, or 255.255.255.255")
+    return address
+
+
 def _like(pattern: str, expected: str, parse: object, *examples: str) -> Scalar:
     """Only text of exactly this shape reaches the parser, which knows more forms than we want (netmasks, scopes)."""
     shape = text(pattern, expected, *examples, longest=4096)
@@ -97,6 +124,19 @@ Subnet: TypeAlias = Annotated[
 PortalText: TypeAlias = Annotated[
     Portal,
     _like(rf"{_IPV4}(?::[0-9]{{1,5}})?", "IPv4:port such as 198.51.100.10:3260", _portal, "198.51.100.10:3260"),
+]
+HttpsText: TypeAlias = Annotated[
+    Https,
+    _like(
+        r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::[0-9]{1,5})?/?",
+        "https:// and a host name or an IPv4 address, with an optional :port and nothing after it",
+        _https,
+        "https://198.51.100.90",
+    ),
+]
+Broadcast: TypeAlias = Annotated[
+    IPv4Address,
+    _like(_IPV4, "a broadcast address such as 198.51.100.255", _broadcast, "198.51.100.255"),
 ]
 Mac: TypeAlias = Annotated[
     str,

@@ -21,11 +21,14 @@ from controller.manifests.base import (
 from controller.manifests.image import RcConf
 from controller.manifests.network import Cidr, IPv4, Mac
 from controller.manifests.parameters import Parameters
+from controller.manifests.power import Power
 from controller.manifests.scalar import whole, wrong
+from controller.manifests.window import Window
 from controller.manifests.words import (
     ChapUser,
     DataDir,
     Domain,
+    Duration,
     Hostname,
     Interface,
     Iqn,
@@ -88,9 +91,31 @@ class Jails(Model):
 class Reboot(Model):
     """When a node may be rebooted into a new generation."""
 
-    policy: Literal["never", "manual"] = doc(
-        "manual: a person reboots it, and until then it is shown as pending.", "manual", default="manual"
+    policy: Literal["never", "manual", "window", "immediate"] = doc(
+        "never: jailops never reboots it, not even to lead it back, and no alert reminds of it. manual: a person reboots it, and "
+        "is reminded when that takes more than a week. window: it is rebooted while its window is open. immediate: as soon as "
+        "its image's rollout lets it.",
+        "window",
+        default="manual",
     )
+    window: Window | None = doc("When it may be rebooted, for policy window.", default=None)
+    deadline: Duration = doc(
+        "How long a reboot may take until the node has proved itself: the right generation, read-only root, disk and jails. "
+        "After that it goes back to the last generation that did.",
+        default=600,
+        written="10m",
+    )
+
+    @model_validator(mode="after")
+    def _windowed(self) -> Reboot:
+        if (self.window is not None) != (self.policy == "window"):
+            what = (
+                "a window, because policy is window"
+                if self.window is None
+                else "policy window, because window is given"
+            )
+            raise wrong(what, at=("window",) if self.window is None else ("policy",))
+        return self
 
 
 class HostSpec(Model):
@@ -115,14 +140,17 @@ class HostSpec(Model):
     jail_disk: JailDisk = doc("The disk for its jails.")
     jails: Jails = doc("How its jails are kept.")
     initiator: Iqn = doc(
-        "Its iSCSI name. Default: iqn.1994-09.org.freebsd: and the host name.",
+        "Its iSCSI name. Default: iqn.1994-09.org.freebsd: and metadata.name.",
         "iqn.1994-09.org.freebsd:node1",
-        make=lambda data: f"{INITIATOR_PREFIX}{data['hostname'].lower()}",
+        filled=True,
     )
     rc_conf: RcConf = doc(
         "Variables of rc.conf(5) for this host alone, over those of the image.", {"sshd_flags": "-4"}, default={}
     )
     reboot: Reboot = doc("When it may be rebooted.", default=Reboot())
+    power: Power | None = doc(
+        "How it is switched on and off when its own sshd does not answer. Absent: by a person.", default=None
+    )
     previous: Name | None = doc("The name this host had before it was renamed.", "oldnode", default=None)
 
     @model_validator(mode="before")
@@ -145,11 +173,20 @@ class HostSpec(Model):
         return self
 
 
+def own_initiator(name: object) -> str:
+    """Not after the host name: a node that got another one would lose its disk until it is rebooted."""
+    return f"{INITIATOR_PREFIX}{name}".lower()
+
+
 def _named_after_itself(data: Any, name_type: Any) -> Any:
     """Raw input whose spec.hostname is metadata.name unless it is given."""
-    metadata = data.get("metadata") if isinstance(data, dict) else None
-    name = metadata.get("name") if isinstance(metadata, dict) else None
+    name = _own_name(data)
     return fill(data, "spec", "hostname", name) if fits(name_type, name) else data
+
+
+def _own_name(data: Any) -> object:
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    return metadata.get("name") if isinstance(metadata, dict) else None
 
 
 class Host(Document):
@@ -161,8 +198,10 @@ class Host(Document):
 
     @model_validator(mode="before")
     @classmethod
-    def _hostname(cls, data: Any) -> Any:
-        return _named_after_itself(data, Hostname)
+    def _names(cls, data: Any) -> Any:
+        named = _named_after_itself(data, Hostname)
+        initiator = own_initiator(_own_name(data))
+        return fill(named, "spec", "initiator", initiator) if fits(Iqn, initiator) else named
 
 
 class Mount(Model):

@@ -1,6 +1,6 @@
 """Names lead somewhere: references resolve, the start order has no circle, what belongs together agrees.
 
-Pure cross-checks.
+Pure cross-checks. A name that may be that of a document which is not valid leads somewhere, too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from controller.encode.names import safename
+from controller.manifests.base import SPREAD
 from controller.manifests.load import AnyManifest, Manifest
-from controller.manifests.models import HostSpec, JailSpec
+from controller.manifests.models import HostSpec, ImageSpec, JailSpec
 from controller.manifests.problem import Problem, nearest, quoted
-from controller.manifests.world import World, problem
+from controller.manifests.world import World, problem, taken
 from controller.manifests.yamltree import Path
 
 ROOT_PATH_MAX = 127
@@ -22,16 +23,15 @@ GENERATION = "0" * 12
 """As long as every generation's name."""
 
 _SHOWN = 8
-DANGLING = "the name of an existing"
-"""How the expectation of a reference that leads nowhere begins."""
 
 
 def references(world: World) -> Iterator[Problem]:
     for image in world.images:
         yield from _named(
-            image, ("spec", "buildVM"), image.spec.build_vm, "BuildVM", {one.name for one in world.build_vms}
+            world, image, ("spec", "buildVM"), image.spec.build_vm, "BuildVM", {one.name for one in world.build_vms}
         )
-        yield from _named(image, ("spec", "san"), image.spec.san, "San", world.san)
+        yield from _named(world, image, ("spec", "san"), image.spec.san, "San", world.san)
+        yield from _canaries(world, image)
     for host in world.hosts:
         yield from _host(world, host)
     here: dict[str, set[str]] = defaultdict(set)
@@ -40,11 +40,39 @@ def references(world: World) -> Iterator[Problem]:
         here[jail.spec.host].add(jail.name)
         roots[jail.spec.host] |= {jail.name: jail.name, safename(jail.name): jail.name}
     for jail in world.jails:
-        yield from _named(jail, ("spec", "host"), jail.spec.host, "Host", world.host)
-        yield from _after(jail, here[jail.spec.host])
+        yield from _named(world, jail, ("spec", "host"), jail.spec.host, "Host", world.host)
+        yield from _after(world, jail, here[jail.spec.host])
         yield from _mounts(world, jail, roots[jail.spec.host])
+    yield from _spread(world)
     yield from _circles(world)
     yield from _one_ezjail(world)
+    yield from _one_checkout(world)
+
+
+def _canaries(world: World, image: Manifest[ImageSpec]) -> Iterator[Problem]:
+    """A canary boots this very image: one that does not would hold the rollout for ever."""
+    boot_it = [host.name for host in world.hosts if host.spec.image == image.name]
+    for index, name in enumerate(image.spec.rollout.canary):
+        if name not in boot_it and (name in world.host or not world.may_exist("Host", name)):
+            path = ("spec", "rollout", "canary", index)
+            yield problem(image, path, quoted(name), f"a Host that boots {image.name}", nearest(name, boot_it))
+
+
+def _one_checkout(world: World) -> Iterator[Problem]:
+    """A BuildVM has one source directory, which is a git repository or a working copy of Subversion."""
+    first: dict[str, Manifest[ImageSpec]] = {}
+    for image in world.images:
+        source = image.spec.source
+        kind = "git" if source.git is not None else "svn" if source.svn is not None else ""
+        if not kind:
+            continue
+        other = first.setdefault(image.spec.build_vm, image)
+        theirs = "git" if other.spec.source.git is not None else "svn"
+        if kind != theirs:
+            expected = (
+                f"{theirs}, as {other} has it ({other.origin}): both are built in the source directory of one BuildVM"
+            )
+            yield problem(image, ("spec", "source"), kind, expected)
 
 
 def _one_ezjail(world: World) -> Iterator[Problem]:
@@ -68,18 +96,22 @@ def _ruleset(number: int | None) -> str:
     return "none" if number is None else str(number)
 
 
-def _named(one: AnyManifest, path: Path, name: str, kind: str, known: Collection[str]) -> Iterator[Problem]:
-    if name not in known:
+def _named(
+    world: World, one: AnyManifest, path: Path, name: str, kind: str, valid: Collection[str]
+) -> Iterator[Problem]:
+    if name not in valid and not world.may_exist(kind, name):
+        known = {*valid, *(draft.name for draft in world.drafts if draft.kind == kind)}
         there = f"there is {', '.join(sorted(known)[:_SHOWN])}" if known else "there is none"
         more = ", …" if len(known) > _SHOWN else ""
-        yield problem(one, path, quoted(name), f"{DANGLING} {kind} ({there}{more})", nearest(name, known))
+        expected = f"the name of an existing {kind} ({there}{more})"
+        yield problem(one, path, quoted(name), expected, nearest(name, known))
 
 
 def _host(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
     spec = host.spec
-    yield from _named(host, ("spec", "image"), spec.image, "Image", world.image)
-    yield from _named(host, ("spec", "bootServer"), spec.boot_server, "BootServer", world.boot_server)
-    yield from _named(host, ("spec", "san"), spec.san, "San", world.san)
+    yield from _named(world, host, ("spec", "image"), spec.image, "Image", world.image)
+    yield from _named(world, host, ("spec", "bootServer"), spec.boot_server, "BootServer", world.boot_server)
+    yield from _named(world, host, ("spec", "san"), spec.san, "San", world.san)
     if spec.previous is not None and spec.previous in world.host:
         where = world.host[spec.previous].origin
         yield problem(
@@ -106,9 +138,9 @@ def _root(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
         yield problem(host, ("spec", "image"), found, expected)
 
 
-def _after(jail: Manifest[JailSpec], here: Collection[str]) -> Iterator[Problem]:
+def _after(world: World, jail: Manifest[JailSpec], here: Collection[str]) -> Iterator[Problem]:
     for index, name in enumerate(jail.spec.after):
-        if name not in here:
+        if name not in here and not world.may_exist("Jail", name, jail.spec.host):
             others = [other for other in here if other != jail.name]
             expected = f"the name of another jail on {jail.spec.host}"
             yield problem(jail, ("spec", "after", index), quoted(name), expected, nearest(name, others))
@@ -129,6 +161,20 @@ def _mounts(world: World, jail: Manifest[JailSpec], roots: Mapping[str, str]) ->
         elif directory.startswith(f"{mount.source}/"):
             expected = f"a directory that does not show the jails' own ({host.spec.jails.directory})"
             yield problem(jail, path, quoted(mount.source), expected)
+
+
+def _spread(world: World) -> Iterator[Problem]:
+    """Two running jails that are never to be down together do not lie on one host, which takes both with it."""
+    first: dict[tuple[str, str], Manifest[JailSpec]] = {}
+    path = ("metadata", "labels", SPREAD)
+    for jail in world.jails:
+        group = jail.metadata.labels.get(SPREAD)
+        if group is None or jail.spec.state != "running":
+            continue
+        other = first.setdefault((jail.spec.host, group), jail)
+        if other is not jail:
+            expected = f"another host for one of them: {taken(other, path)}, and both go down with {jail.spec.host}"
+            yield problem(jail, path, quoted(group), expected)
 
 
 def _circles(world: World) -> Iterator[Problem]:

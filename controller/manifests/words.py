@@ -73,6 +73,24 @@ Service: TypeAlias = Annotated[
 Interface: TypeAlias = Annotated[
     str, text(r"[a-z]+[0-9]+", "a FreeBSD interface: letters and a number", "em0", longest=15)
 ]
+LinuxInterface: TypeAlias = Annotated[
+    str,
+    text(
+        r"[A-Za-z][A-Za-z0-9._-]{0,14}",
+        "a Linux interface of at most 15 letters, digits, '.', '_' and '-'",
+        "br0",
+        longest=15,
+    ),
+]
+VirtUri: TypeAlias = Annotated[
+    str,
+    text(
+        r"[a-z]+(?:\+[a-z]+)?://(?:[A-Za-z0-9][A-Za-z0-9@._:-]*)?(?:/[A-Za-z0-9._-]+)+",
+        "a libvirt URI",
+        "qemu:///system",
+        longest=200,
+    ),
+]
 VolumeLabel: TypeAlias = Annotated[
     str, text(r"[A-Za-z0-9_-]{1,31}", "a label of 1 to 31 letters, digits, '_' and '-'", "jails", base=NAME)
 ]
@@ -268,15 +286,21 @@ Commit: TypeAlias = Annotated[
         base=NAME,
     ),
 ]
-Branch: TypeAlias = Annotated[
+Sha256: TypeAlias = Annotated[
+    str,
+    text(r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits", "0" * 64, base=NAME),
+]
+SetPlace: TypeAlias = Annotated[
     str,
     text(
-        r"(?!.*(?:\.\.|//|\.lock(?:/|$)|/$|\.$))[A-Za-z0-9][A-Za-z0-9._/-]*",
-        "a branch's name",
-        "releng/13.2",
-        longest=200,
+        rf"(?:https?|ftp)://{_URL_TAIL}|{_FILE}|{_PATH}",
+        "where a set lies: https://…, http://…, ftp://…, file:///…, or a path on the build VM",
+        "https://download.freebsd.org/releases/amd64/13.2-RELEASE/base.txz",
     ),
 ]
+_REF: Final = r"(?!.*(?:\.\.|//|\.lock(?:/|$)|/$|\.$))[A-Za-z0-9][A-Za-z0-9._/-]*"
+Branch: TypeAlias = Annotated[str, text(_REF, "a branch's name", "releng/13.2", longest=200)]
+Tag: TypeAlias = Annotated[str, text(_REF, "a tag's name", "release/13.2.0", longest=200)]
 
 # Quantities ---------------------------------------------------------------------------------------------------------
 

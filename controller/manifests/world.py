@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
+from controller.manifests.draft import Draft
 from controller.manifests.explain import dotted
 from controller.manifests.load import AnyManifest, Manifest, S, pick
 from controller.manifests.models import (
@@ -19,6 +21,8 @@ from controller.manifests.models import (
 )
 from controller.manifests.problem import Problem
 from controller.manifests.yamltree import Path
+
+Declared: TypeAlias = AnyManifest | Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,19 @@ class World:
     san: Mapping[str, Manifest[SanSpec]]
     boot_server: Mapping[str, Manifest[BootServerSpec]]
     controller: frozenset[IPv4Address]
+    drafts: tuple[Draft, ...] = ()
+    """Documents that are not valid."""
 
     @property
     def servers(self) -> tuple[Manifest[BuildVMSpec] | Manifest[SanSpec] | Manifest[BootServerSpec], ...]:
         return (*self.build_vms, *self.sans, *self.boot_servers)
 
+    def may_exist(self, kind: str, name: str, host: str = "") -> bool:
+        """Whether a document that is not valid is the object of that name, or may be it."""
+        return any(draft.may_be(kind, name, host) for draft in self.drafts)
 
-def world(objects: Iterable[AnyManifest], controller: Iterable[str] = ()) -> World:
+
+def world(objects: Iterable[AnyManifest], controller: Iterable[str] = (), drafts: Iterable[Draft] = ()) -> World:
     """Raises ValueError when an address of the controller is none."""
     given = tuple(objects)
     sans, boot_servers = pick(given, SanSpec), pick(given, BootServerSpec)
@@ -61,15 +71,16 @@ def world(objects: Iterable[AnyManifest], controller: Iterable[str] = ()) -> Wor
         san=_by_name(sans),
         boot_server=_by_name(boot_servers),
         controller=frozenset(IPv4Address(address) for address in controller),
+        drafts=tuple(drafts),
     )
 
 
-def problem(one: AnyManifest, path: Path, found: str, expected: str, suggestion: str = "") -> Problem:
-    """Something wrong with a field of a valid object."""
+def problem(one: Declared, path: Path, found: str, expected: str, suggestion: str = "") -> Problem:
+    """Something wrong with a field that is good by itself."""
     return Problem(one.at(*path), dotted(path), found, expected, suggestion, str(one))
 
 
-def taken(owner: AnyManifest, path: Path) -> str:
+def taken(owner: Declared, path: Path) -> str:
     """The other place of a conflict."""
     return f"{owner} has it at {owner.at(*path)}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import yaml
 from yaml._yaml import CParser
@@ -56,18 +56,39 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Trees:
+    """All of a file. `lost` is True when some of it could not be read, so that nobody knows which documents it has."""
+
     documents: tuple[Tree, ...]
     problems: tuple[Problem, ...]
+    lost: bool = False
+
+
+def value_at(value: object, path: Path) -> object:
+    """A value inside another; NOTHING when there is none."""
+    here: Any = value
+    for step in path:
+        try:
+            here = here[step]
+        except (KeyError, IndexError, TypeError):
+            return NOTHING
+    return here
+
+
+def place_of(places: Mapping[Path, Place], path: Path) -> Place:
+    """Where a value stands, or what would hold it."""
+    while path not in places:
+        path = path[:-1]
+    return places[path]
 
 
 def read(path: str, data: bytes) -> Trees:
     """All documents of one file, and everything wrong with its YAML. A broken document does not hide the others."""
     decoded = _decode(path, data)
     if isinstance(decoded, Problem):
-        return Trees((), (decoded,))
+        return Trees((), (decoded,), lost=True)
     file = _File(path)
     trees = [tree for first_line, chunk in _chunks(decoded) for tree in file.documents(chunk, first_line)]
-    return Trees(tuple(trees), tuple(file.problems))
+    return Trees(tuple(trees), tuple(file.problems), file.lost)
 
 
 def _decode(path: str, data: bytes) -> str | Problem:
@@ -124,6 +145,7 @@ class _File:
     path: str
     problems: list[Problem] = field(default_factory=list)
     nodes: int = 0
+    lost: bool = False
 
     def documents(self, chunk: str, first_line: int) -> Iterator[Tree]:
         """The documents of one chunk, up to its first syntax error."""
@@ -137,8 +159,9 @@ class _File:
                     if tree.value is not NOTHING:
                         yield tree
         except _TooMuch:
-            return
+            self.lost = True
         except yaml.YAMLError as error:
+            self.lost = True
             self.problems.append(self._syntax(error, chunk, first_line))
 
     def _syntax(self, error: yaml.YAMLError, chunk: str, first_line: int) -> Problem:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from controller.errors import Retry, Stall
+from controller.errors import Misnamed, Retry, Stall
 from controller.source.access import open_access
 from controller.source.mirror import HEAD, Mirror
 from controller.source.notes import Notes
@@ -55,22 +55,24 @@ class GitSource:
         return await self._sound(lambda: self._mirror.objects.head(tip)) if tip else None
 
     async def resolve(self, name: str) -> str:
-        """The full id for ``HEAD``, ``HEAD~2``, the branch's name or an (abbreviated) id. Raises Stall. No network."""
-        head = _HEAD_NAME.fullmatch(name)
-        if head:
-            asked = HEAD + head[1]
-        elif name == self._settings.branch:
-            asked = HEAD
-        elif _SHORT.fullmatch(name):
-            asked = name
-        else:
-            raise Stall(f"cannot use {name!r} as a revision", hint="a commit id, HEAD, HEAD~1 or the branch's name")
-        found = await self._commit(asked)
+        """The full id for ``HEAD``, ``HEAD~2``, the branch's name or an (abbreviated) id. Raises Misnamed. No network."""
+        found = await self._commit(self.meant(name))
         if not found:
-            raise Stall(
+            raise Misnamed(
                 f"cannot find {name!r} in the mirror of {self._access.url}", hint="is it pushed to this branch?"
             )
         return found
+
+    def meant(self, name: str) -> str:
+        """What a name of a revision stands for in the mirror. Raises Misnamed when it is no such name."""
+        head = _HEAD_NAME.fullmatch(name)
+        if head:
+            return HEAD + head[1]
+        if name == self._settings.branch:
+            return HEAD
+        if _SHORT.fullmatch(name):
+            return name
+        raise Misnamed(f"cannot use {name!r} as a revision", hint="a commit id, HEAD, HEAD~1 or the branch's name")
 
     async def snapshot(self, revision: str) -> Snapshot:
         """The manifest files of a revision that is in the mirror (full id). The same revision is read once only."""
@@ -78,6 +80,12 @@ class GitSource:
             await self._present(revision)
             self._last = await self._sound(lambda: self._snapshot(revision))
         return self._last
+
+    async def history(self, revision: str, limit: int) -> list[str]:
+        """Ids from a revision back along the branch, the newest first: a merge counts as one commit. No network."""
+        await self._present(revision)
+        done = await self._mirror.git("rev-list", "--first-parent", f"--max-count={limit:d}", _checked(revision), "--")
+        return done.text.split()
 
     async def read_blobs(self, ids: Iterable[str]) -> Blobs:
         """Contents by blob id; too large ones and LFS pointers are problems of their own and stop no other."""
@@ -104,6 +112,14 @@ class GitSource:
             f"push a commit that contains {last_applied[:12]} (git merge, git revert); "
             f"or, if this was meant: jailops approve {candidate}",
         )
+
+    async def trailers(self, key: str, after: str, until: str) -> list[str]:
+        """What the commits that `until` has and `after` has not say in a trailer (git-interpret-trailers(1)). No network."""
+        await self._present(until)
+        done = await self._mirror.git(
+            "log", f"--format=%(trailers:key={key},valueonly)", f"{_checked(after)}..{_checked(until)}", "--"
+        )
+        return [line.strip() for line in done.text.splitlines() if line.strip()]
 
     async def write_note(self, revision: str, text: str, ref: str | None = None) -> NotePush:
         """Add `text` (one paragraph) to the commit's note and offer the notes to the remote.

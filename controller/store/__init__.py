@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from controller.store.sqlite import PastPass, Remembered, Store, Trouble, record_of
+from controller.store.sqlite import PastPass, Remembered, Store, Trouble, record_of, status_of
 
-__all__ = ["PastPass", "Remembered", "Store", "Trouble", "record_of"]
+__all__ = ["PastPass", "Remembered", "Store", "Trouble", "record_of", "status_of"]

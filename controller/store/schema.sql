@@ -61,13 +61,20 @@ CREATE TABLE IF NOT EXISTS status (
 -- What an operator asked for on the command line, until a pass has taken it.
 CREATE TABLE IF NOT EXISTS request (id INTEGER PRIMARY KEY, verb TEXT NOT NULL, argument TEXT NOT NULL, at REAL NOT NULL) STRICT;
 
+-- Objects that left Git without anybody's approval, for the budget of a day.
+CREATE TABLE IF NOT EXISTS removal (name TEXT NOT NULL, revision TEXT NOT NULL, at REAL NOT NULL) STRICT;
+
+-- What was changed by hand and put back, for who fights with whom. `what`: digest of what was found and what was wanted.
+CREATE TABLE IF NOT EXISTS putback (kind TEXT NOT NULL, name TEXT NOT NULL, what TEXT NOT NULL, at REAL NOT NULL) STRICT;
+
 -- Ended builds, for durations and estimates.
 CREATE TABLE IF NOT EXISTS build (
+    layer TEXT NOT NULL,               -- world, packages or image
     image TEXT NOT NULL,
-    generation TEXT NOT NULL,
+    name TEXT NOT NULL,
     result TEXT NOT NULL,
     started REAL,
     finished REAL,
     message TEXT NOT NULL,
-    PRIMARY KEY (image, generation, result, finished)
+    PRIMARY KEY (layer, image, name, result, finished)
 ) STRICT;

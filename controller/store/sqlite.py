@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -16,9 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from controller.errors import Stall
-from controller.model import Action, Facts, Hold, Outcome, Record, Ref, Resource, Status, StepResult
+from controller.model import (
+    Action,
+    Facts,
+    Hold,
+    Hops,
+    Origin,
+    Outcome,
+    Progress,
+    Record,
+    Ref,
+    Resource,
+    Status,
+    StepResult,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+KEPT = 24 * 3600.0
+"""Seconds that what was put back is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,25 +272,62 @@ class Store:
         with self._writing() as db:
             db.executemany("DELETE FROM request WHERE verb = ? AND argument = ?", [(verb, one) for one in arguments])
 
+    # -- what left Git ------------------------------------------------------------------------------------------
+
+    def removed(self, names: Sequence[str], revision: str, now: float) -> None:
+        """Objects that a revision took away by itself."""
+        if not names:
+            return
+        with self._writing() as db:
+            db.executemany("INSERT INTO removal VALUES (?, ?, ?)", [(name, revision, now) for name in names])
+
+    def removed_at(self) -> list[float]:
+        return [row[0] for row in self._db.execute("SELECT at FROM removal")]
+
+    # -- what was put back --------------------------------------------------------------------------------------
+
+    def put_back(self, ref: Ref, what: str, now: float) -> None:
+        """Something found changed by hand was brought back. What is older than `KEPT` seconds goes."""
+        with self._writing() as db:
+            db.execute("DELETE FROM putback WHERE at < ?", (now - KEPT,))
+            db.execute("INSERT INTO putback VALUES (?, ?, ?, ?)", (ref.kind, ref.name, what, now))
+
+    def times_put_back(self, ref: Ref, what: str, since: float) -> int:
+        query = "SELECT count(*) FROM putback WHERE kind = ? AND name = ? AND what = ? AND at > ?"
+        return int(self._db.execute(query, (ref.kind, ref.name, what, since)).fetchone()[0])
+
+    def forget_put_back(self, refs: Collection[Ref]) -> None:
+        if not refs:
+            return
+        with self._writing() as db:
+            db.executemany("DELETE FROM putback WHERE kind = ? AND name = ?", [(ref.kind, ref.name) for ref in refs])
+
     # -- builds -------------------------------------------------------------------------------------------------
 
     def build_ended(
-        self, image: str, generation: str, result: str, started: float | None, finished: float | None, message: str
+        self,
+        layer: str,
+        image: str,
+        name: str,
+        result: str,
+        started: float | None,
+        finished: float | None,
+        message: str,
     ) -> bool:
         """Note an ended build. True when it was not known yet, so that it is counted once however often it is seen."""
         with self._writing() as db:
             cursor = db.execute(
-                "INSERT OR IGNORE INTO build VALUES (?, ?, ?, ?, ?, ?)",
-                (image, generation, result, started, finished or 0.0, message),
+                "INSERT OR IGNORE INTO build VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (layer, image, name, result, started, finished or 0.0, message),
             )
         return cursor.rowcount > 0
 
-    def last_build_seconds(self, image: str) -> float | None:
-        """How long the image's last good build took, for an estimate."""
+    def last_build_seconds(self, layer: str, image: str) -> float | None:
+        """How long the last good build of one layer of the image took, for an estimate."""
         row = self._db.execute(
-            "SELECT finished - started FROM build WHERE image = ? AND result = 'done' AND started IS NOT NULL "
+            "SELECT finished - started FROM build WHERE layer = ? AND image = ? AND result = 'done' AND started IS NOT NULL "
             "ORDER BY finished DESC LIMIT 1",
-            (image,),
+            (layer, image),
         ).fetchone()
         return None if row is None else float(row[0])
 
@@ -294,6 +346,20 @@ class Store:
                 f"cannot write the store {self._path}: {error}",
                 hint="nothing is done without a journal; check the disk and the file's owner",
             ) from error
+
+
+_STEPS = (
+    "",
+    """CREATE TABLE build_2 (
+        layer TEXT NOT NULL, image TEXT NOT NULL, name TEXT NOT NULL, result TEXT NOT NULL, started REAL, finished REAL,
+        message TEXT NOT NULL, PRIMARY KEY (layer, image, name, result, finished)
+    ) STRICT;
+    INSERT INTO build_2 SELECT 'world', image, generation, result, started, finished, message FROM build;
+    DROP TABLE build;
+    ALTER TABLE build_2 RENAME TO build;
+    PRAGMA user_version = 2;""",
+)
+"""What brings a store of each schema to the next one; there is no way down. Builds were of world and all the rest."""
 
 
 def _open(path: Path, read_only: bool) -> sqlite3.Connection:
@@ -321,8 +387,14 @@ def _prepare(db: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(
             f"it was written by a newer jailops (schema {version}, this one knows {SCHEMA_VERSION})"
         )
+    for step in _STEPS[version:] if version else ():
+        db.executescript(f"BEGIN IMMEDIATE; {step} COMMIT;")
     db.executescript(files("controller.store").joinpath("schema.sql").read_text())
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _tuple(value: list[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
 
 
 def record_of(data: Mapping[str, Any]) -> Record:
@@ -332,8 +404,18 @@ def record_of(data: Mapping[str, Any]) -> Record:
         for one in data["outcomes"]
     )
     held = tuple(Hold(**{**one, "ref": Ref(**one["ref"])}) for one in data["held"])
-    plain = {name: tuple(data[name]) for name in ("refused", "unmanaged")}
-    return Record(**{**data, **plain, "outcomes": outcomes, "held": held, "statuses": ()})
+    plain = {name: tuple(data.get(name, ())) for name in ("refused", "unmanaged", "pinned")}
+    hosts = tuple(
+        Hops(**{**one, "failed": _tuple(one["failed"]), "marked": _tuple(one.get("marked"))})
+        for one in data.get("hosts", ())
+    )
+    return Record(**{**data, **plain, "outcomes": outcomes, "held": held, "statuses": (), "hosts": hosts})
+
+
+def status_of(data: Mapping[str, Any]) -> Status:
+    """A status read back from the store."""
+    busy = Progress(**data["busy"]) if data["busy"] else None
+    return Status(**{**data, "ref": Ref(**data["ref"]), "origin": Origin(**data["origin"]), "busy": busy})
 
 
 def _plain(value: Record | Status) -> dict[str, Any]:

@@ -64,18 +64,28 @@ def new_token() -> str:
 
 
 def guard(script: str, fence: Fence, *, lane: Lane, state_dir: str, token: str) -> Script:
-    """The guarded script. It travels in a here-document: an argument could be seen by everybody on the host."""
+    """The guarded script. It travels in a here-document: an argument could be seen by everybody on the host.
+
+    What the script prints is kept in a file until it ends. Were it the connection itself, a command that prints after we
+    are gone would be killed by SIGPIPE in the middle of its work.
+    """
     inside = sh(
         "{locked}\n"
         "locked 5 {state}/fence.lock /bin/sh -c {check} fence {state}/fence {number} {id} || exit $?\n"
         "echo {token} >&2\n"
-        "( eval {script} ) </dev/null\n",
+        "( umask 077; : >{out} && : >{err} ) || exit 73\n"
+        "( eval {script} ) </dev/null >{out} 2>{err}\n"
+        "jailops_code=$?\n"
+        "cat {out}; cat {err} >&2; rm -f {out} {err}\n"
+        "exit $jailops_code\n",
         locked=raw(LOCKED),
         state=state_dir,
         check=_CHECK,
         number=fence.number,
         id=fence.id,
         token=token,
+        out=f"{state_dir}/act.{lane}.out",
+        err=f"{state_dir}/act.{lane}.err",
         script=" " + script,
     )
     return sh(

@@ -7,11 +7,12 @@ Neither tells anything about hosts: a sick host must not get the controller rest
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import time
+from time import monotonic
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -25,7 +26,7 @@ from controller.errors import Stall
 
 @dataclass
 class Health:
-    """Written by the loop, read by the pages."""
+    """Written by the loop, read by the pages. Times are those of the monotonic clock: the other one may be set."""
 
     started: float
     last_pass: float = 0.0
@@ -41,7 +42,7 @@ class Health:
         return f"no pass has ended for {silent:.0f} seconds" if silent > self.stale_after else ""
 
 
-def application(registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time) -> Starlette:
+def application(registry: CollectorRegistry, health: Health, clock: Callable[[], float] = monotonic) -> Starlette:
     """The pages as an ASGI application."""
 
     async def metrics(_: Request) -> Response:
@@ -66,17 +67,22 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Starlette, listen: str, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Raises Stall when the address cannot be used."""
+def listening(listen: str) -> socket.socket:
+    """The socket of the pages. Raises Stall when the address cannot be used: asked first of all, before anything acts."""
     host, _, port = listen.rpartition(":")
     try:
-        sock = socket.create_server((host, int(port)))
+        return socket.create_server((host, int(port)))
     except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
         raise Stall(
-            f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}",
-            hint="another jailops, or choose another [web] listen",
+            f"cannot listen on {listen}: {os.strerror(number) if number and number > 0 else error}",
+            hint="is another jailops at work here? Stop what listens there, or choose another [web] listen",
         ) from error
-    server = Server(uvicorn.Config(app, log_level="warning", lifespan="off", access_log=False))
+
+
+async def serve(app: Starlette, sock: socket.socket, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set."""
+    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False))
     running = asyncio.create_task(server.serve([sock]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

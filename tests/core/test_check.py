@@ -47,6 +47,23 @@ def test_names_that_lead_to_an_object_that_could_not_be_read_are_not_blamed(site
     assert "spec.release" in problems[0]
 
 
+def test_a_typing_error_is_told_beside_an_object_that_could_not_be_read(site: Path) -> None:
+    edit(site / "images" / "freebsd13.yaml", "release: 13.2-RELEASE", "release: thirteen")
+    edit(site / "hosts" / "jailbox2.yaml", "bootServer: boot-server", "bootServer: bootserver")
+    problems = told(site)
+    assert ["spec.release" in problems[0], 'did you mean "boot-server"' in problems[1], len(problems)] == [
+        True,
+        True,
+        2,
+    ]
+
+
+def test_what_stands_in_a_file_that_cannot_be_read_is_not_known(site: Path) -> None:
+    (site / "hosts" / "link.yaml").symlink_to("jailbox2.yaml")
+    (site / "hosts" / "jailbox2.yaml").write_text("kind: [\n")
+    assert [problem.partition(":")[0] for problem in told(site)] == ["hosts/jailbox2.yaml", "hosts/link.yaml"]
+
+
 def test_a_link_is_a_problem_as_in_a_revision(site: Path) -> None:
     (site / "hosts" / "link.yaml").symlink_to("jailbox2.yaml")
     assert told(site) == [

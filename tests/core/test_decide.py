@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from controller import drivers
-from controller.diff import differs, digest_of, judge
-from controller.drivers.base import Base, Explanation, World
+from controller.diff import digest_of, judge, watched
+from controller.drivers.base import Base, Explanation, World, differs
 from controller.errors import Stall, Wait
 from controller.graph import Desired
 from controller.model import Change, Facts, Hold, Observed, Progress, Ref, Resource, Run, Seen, Steps
@@ -71,11 +72,20 @@ def test_what_was_not_seen_is_not_touched() -> None:
     assert verdict.statuses[Ref("thing", "a")].state == "Unknown"
 
 
-@pytest.mark.parametrize(("error", "why"), [(Wait("later", on="x"), "waiting"), (Stall("no", hint="help"), "stalled")])
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(Wait("later", on="x"), "waiting"), (Stall("no", hint="help"), "stalled"), (KeyError("C7"), "stalled")],
+)
 def test_a_want_that_cannot_be_said_holds_its_object_only(error: Exception, why: str) -> None:
     verdict = judge([thing("a", error), thing("b", {"x": 1})], world({"a": None, "b": None}), {})
     assert [hold.why for hold in verdict.holds] == [why]
     assert [change.ref.name for change in verdict.changes] == ["b"]
+
+
+def test_C7_a_fault_is_told_with_its_place_and_without_its_words() -> None:
+    (hold,) = judge([thing("a", KeyError("a-secret"))], world({"a": None}), {}).holds
+    assert re.fullmatch(r"cannot say what thing/a should be: KeyError in its driver \(want, line \d+\)", hold.message)
+    assert hold.hint == "this is a fault of jailops: please report it with the log"
 
 
 def test_work_under_way_is_left_to_itself() -> None:
@@ -91,6 +101,13 @@ def test_why_something_differs(known: Facts, retired: bool, cause: str) -> None:
     resource = thing("a", {"x": 1}, retired=retired)
     digests = {resource.ref: digest_of(known)} if known else {}
     assert [change.cause for change in judge([resource], world({"a": {"x": 2}}), digests).changes] == [cause]
+
+
+def test_what_is_only_watched_is_said_with_what_is_not_done_about_it() -> None:
+    hold = watched(Change(thing("a", {"x": 1}), {"x": 1}, {"x": 2}, "drift"))
+    assert (hold.ref, hold.why) == (Ref("thing", "a"), "watched")
+    assert hold.message == "differs by hand: it differs; the Site says only to warn, so jailops does not mend a"
+    assert hold.hint == "undo it by hand, or have jailops do it: thing: enforce in spec.drift of the Site"
 
 
 def test_facts_have_one_digest_whatever_their_order() -> None:

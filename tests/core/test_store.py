@@ -103,10 +103,11 @@ def test_requests_wait_until_they_are_done(path: Path) -> None:
 
 def test_an_ended_build_is_counted_once(path: Path) -> None:
     with Store(path) as store:
-        assert store.build_ended("freebsd13", "abc", "done", 10.0, 70.0, "")
-        assert not store.build_ended("freebsd13", "abc", "done", 10.0, 70.0, "")
-        assert store.last_build_seconds("freebsd13") == 60.0
-        assert store.last_build_seconds("other") is None
+        assert store.build_ended("world", "freebsd13", "abc", "done", 10.0, 70.0, "")
+        assert not store.build_ended("world", "freebsd13", "abc", "done", 10.0, 70.0, "")
+        assert store.last_build_seconds("world", "freebsd13") == 60.0
+        assert store.last_build_seconds("image", "freebsd13") is None
+        assert store.last_build_seconds("world", "other") is None
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,22 @@ def _newer(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_with_its_builds(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "CREATE TABLE build (image TEXT NOT NULL, generation TEXT NOT NULL, result TEXT NOT NULL, started REAL, "
+            "finished REAL, message TEXT NOT NULL, PRIMARY KEY (image, generation, result, finished)) STRICT;"
+            "INSERT INTO build VALUES ('freebsd13', 'abc', 'done', 10.0, 3610.0, '');"
+            "PRAGMA user_version = 1;"
+        )
+    db.close()
+    with Store(path) as store:
+        assert store.last_build_seconds("world", "freebsd13") == 3600.0
+        assert not store.build_ended("world", "freebsd13", "abc", "done", 10.0, 3610.0, "")
+    with Store(path) as store:
+        assert store.last_build_seconds("world", "freebsd13") == 3600.0
 
 
 def test_a_reader_beside_the_writer(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from controller.metrics import Metrics
+from controller.model import Record, Ref, State, Status
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -105,3 +106,18 @@ def test_the_scrape_target_is_where_the_controller_listens() -> None:
 
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     assert config["scrape_configs"][0]["static_configs"][0]["targets"] == [Web.model_fields["listen"].default]
+
+
+def test_what_cannot_be_looked_at_has_a_line_with_its_host_and_nothing_else_has() -> None:
+    metrics = Metrics()
+    exports, lun = Ref("exports", "san"), Ref("lun", "node1")
+
+    def lines(state: State) -> list[dict[str, str]]:
+        statuses = (Status(exports, state), Status(lun, "Waiting"))
+        record = Record("", "", "", "", 0.0, 0.0, "", "held", statuses=statuses)
+        metrics.passed(record, (), {}, {exports: "san", lun: "san"})
+        samples = (one for family in metrics.registry.collect() for one in family.samples)
+        return [dict(one.labels) for one in samples if one.name == "jailops_object_unknown" and one.value == 1]
+
+    assert lines("Unknown") == [{"kind": "exports", "name": "san", "host": "san"}]
+    assert lines("Ready") == []

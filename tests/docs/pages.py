@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 from controller.cli import cli
 from controller.settings import Settings
+from tests.docs import matrix
 
 ROOT = Path(__file__).parents[2]
 PAGES = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-_MADE = re.compile(r"(<!-- (commands|settings) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_MADE = re.compile(r"(<!-- (commands|settings|matrix) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,24 @@ def anchors(page: Path) -> set[str]:
 
 def commands() -> Mapping[str, tuple[str, ...]]:
     """Every command of the command line with its options."""
-    group: Any = get_command(cli)
     return {
         name: ("--help", *(option for one in command.params for option in one.opts if option.startswith("-")))
-        for name, command in group.commands.items()
+        for name, command in _below(get_command(cli), "")
     }
+
+
+def _below(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Commands of groups by all their words, such as ``build log``."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _below(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def filled(text: str) -> str:
     """The page with its made parts made anew."""
-    made = {"commands": _all_help, "settings": _all_settings}
+    made = {"commands": _all_help, "settings": _all_settings, "matrix": matrix.page}
     return _MADE.sub(lambda match: match[1] + made[match[2]]() + match[4], text)
 
 
@@ -92,7 +101,9 @@ def _all_help() -> str:
 
 
 def _help(name: str) -> str:
-    shown = CliRunner().invoke(cli, [name, "--help"], prog_name="jailops", env={"COLUMNS": "100", "NO_COLOR": "1"})
+    shown = CliRunner().invoke(
+        cli, [*name.split(), "--help"], prog_name="jailops", env={"COLUMNS": "100", "NO_COLOR": "1"}
+    )
     assert shown.exit_code == 0, shown.output
     return "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -66,8 +67,8 @@ def revisions(config: Path, store: Store) -> Revisions:
     return Revisions(app.source(loaded), store, app._limits(loaded))
 
 
-async def test_a_refusal_tells_how_to_let_exactly_this_commit_through(config: Path, store: Store) -> None:
-    """operating.md: "`jailops approve` with the full commit id, as the refusal prints it"."""
+async def test_a_refusal_tells_how_to_let_exactly_these_objects_go(config: Path, store: Store) -> None:
+    """operating.md: "let exactly these objects go by the id that the refusal prints"."""
     ours = revisions(config, store)
     store.put("revision", (await ours.wanted()).revision)
     for file in (config.parent / "work" / "jails").iterdir():
@@ -76,9 +77,12 @@ async def test_a_refusal_tells_how_to_let_exactly_this_commit_through(config: Pa
     refused = (await ours.wanted()).refused
     assert len(refused) == 1
     assert refused[0].startswith(f"cannot apply {removing[:12]}: it removes 4 of 10 objects at once, 2 are allowed: ")
-    assert refused[0].endswith(f"(what you can do: push them back, or if this is meant: jailops approve {removing})")
+    told = re.search(
+        r"if this is meant: jailops approve ([0-9a-f]{16}), or push a commit .* Allow-Delete: (\1)\)$", refused[0]
+    )
+    assert told is not None
 
-    assert CliRunner().invoke(cli, ["approve", removing, "-c", str(config)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["approve", told[1], "-c", str(config)]).exit_code == 0
     after = await ours.wanted()
     assert (after.revision, after.refused) == (removing, ())
 
@@ -114,3 +118,14 @@ def test_wake_says_when_nobody_listens(config: Path) -> None:
         1,
         f"jailops: cannot wake the controller: none of ours works with {config.parent / 'store'}\n",
     )
+
+
+def test_a_revision_that_is_not_there_is_wrong_usage(config: Path) -> None:
+    """commands.md, of check: "2: usage"."""
+    done = CliRunner().invoke(cli, ["check", "0123abc", "-c", str(config)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    missing = (
+        f"no such directory, and no such revision: cannot find '0123abc' in the mirror of {config.parent / 'work'}"
+    )
+    assert done.stderr == f"jailops: cannot check 0123abc: {missing}\n  what you can do: is it pushed to this branch?\n"
+    assert CliRunner().invoke(cli, ["check", "HEAD", "-c", str(config)]).exit_code == 0

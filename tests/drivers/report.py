@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.diff import judge
 from controller.errors import ControllerError, Stall
-from controller.model import Action, Answer, Hold, Run
+from controller.model import Action, Answer, Hold, Power, Step
 from controller.plan import make_plan
 
 from .scene import Scene, masked
@@ -27,6 +27,7 @@ def _report(scene: Scene) -> Iterator[str]:
     if scene.ref in observed.seen:
         yield "have"
         yield from _facts(observed.seen[scene.ref].facts)
+        yield from (f"unmanaged: {one}" for one in observed.seen[scene.ref].detail.get("unmanaged", ()))
     verdict = judge([scene.resource], scene.world, scene.known)
     plan = make_plan([scene.resource], verdict, scene.world)
     for change in verdict.changes:
@@ -40,7 +41,8 @@ def _report(scene: Scene) -> Iterator[str]:
         yield from ("plan", f"  {action.summary}", f"  because {action.reason}", f"  risk {action.risk}", "steps")
         yield from _steps(action, scene.answers)
     if not verdict.changes and not plan.held:
-        yield f"nothing differs: {verdict.statuses[scene.ref].state}"
+        status = verdict.statuses[scene.ref]
+        yield f"nothing differs: {status.state}" + (f", {status.message}" if status.message else "")
 
 
 def _facts(facts: Mapping[str, Any] | None) -> Iterator[str]:
@@ -66,7 +68,7 @@ def _hold(hold: Hold) -> Iterator[str]:
 def _steps(action: Action, answers: Mapping[str, Answer]) -> Iterator[str]:
     asked = set()
     for step in drive(action, answers):
-        if isinstance(step, Run):
+        if not isinstance(step, ControllerError):
             asked.add(step.label)
             yield f"  {_where(action, step)}: {step.label}"
         else:
@@ -79,7 +81,7 @@ def _steps(action: Action, answers: Mapping[str, Answer]) -> Iterator[str]:
     assert asked >= answers.keys(), f"nobody asked for {sorted(answers.keys() - asked)}"
 
 
-def drive(action: Action, answers: Mapping[str, Answer]) -> Iterator[Run | ControllerError]:
+def drive(action: Action, answers: Mapping[str, Answer]) -> Iterator[Step | ControllerError]:
     """Run the driver's generator as execute does; the last value is what it raised, if it did."""
     steps = action.steps()
     answer: Answer | None = None
@@ -95,6 +97,8 @@ def drive(action: Action, answers: Mapping[str, Answer]) -> Iterator[Run | Contr
         answer = answers.get(step.label, Answer(0, b"", b""))
 
 
-def _where(action: Action, step: Run) -> str:
+def _where(action: Action, step: Step) -> str:
     host = step.host or action.change.resource.host
+    if isinstance(step, Power):
+        return f"{host} (power {step.op})"
     return " ".join([host, *([step.lane] if step.lane != "main" else []), *([] if step.writes else ["(look)"])])

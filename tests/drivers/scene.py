@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from controller.diff import digest_of
-from controller.drivers import DRIVERS, World, choose, resources_of
-from controller.drivers.generations import inputs
+from controller.drivers import DRIVERS, World, choose, resources_of, rollout
+from controller.drivers.inputs import inputs
 from controller.encode.sh import fill_text, holes
 from controller.errors import ControllerError, Stall
 from controller.graph import Desired, resolve
@@ -26,7 +26,9 @@ from controller.model import Answer, Observed, Ref, Resource, Seen, Unseen
 CASES = Path(__file__).parent.parent / "cases"
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "repo"
 IMAGE = "freebsd13"
-_PLACEHOLDER = re.compile(r"\{(generation|want:[^}\n]+)\}")
+COMPILER = "cc 1.0 on amd64"
+REVISION = "1" * 40
+_PLACEHOLDER = re.compile(r"\{(generation|world|packages|want:[^}\n]+)\}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def manifests(edits: Sequence[str]) -> Desired:
     loaded = load(Blob(name, name, text.encode()) for name, text in files.items())
     assert not loaded.problems, loaded.problems
     assert not check(loaded.objects), check(loaded.objects)
-    return resolve(loaded.objects)
+    desired = resolve(loaded.objects)
+    return replace(desired, toolchains=dict.fromkeys(desired.build_vms, COMPILER), revision=REVISION)
 
 
 def digest(text: str) -> str:
@@ -98,9 +101,16 @@ class Stage:
         applied = (
             {ref: json.loads(self.filled(self.directives["applied"], None))} if "applied" in self.directives else {}
         )
+        applied |= {
+            Ref(*name.split("/", 1)): facts
+            for name, facts in json.loads(self.filled(self.directives.get("remembered", "{}"), None)).items()
+        }
         world = World(self.desired, observed, applied, digest, generations=choose(self.desired, observed, applied))
         ready = frozenset(Ref(*one.split("/", 1)) for one in self.directives.get("ready", "").split())
-        return replace(world, ready=ready, retry=frozenset({ref} if "retry" in self.directives else ()))
+        kept = frozenset((one.split("/")[0], one.split("/")[1]) for one in self.directives.get("kept", "").split())
+        retry = frozenset({ref} if "retry" in self.directives else ())
+        world = replace(world, ready=ready, kept=kept, retry=retry)
+        return replace(world, reboots=rollout(world))
 
     def resource(self, ref: Ref) -> Resource | None:
         """As declared now; else as it was declared before the edits, remembered as JSON and retired."""
@@ -138,7 +148,8 @@ class Stage:
     def answer(self, block: Sequence[str], resource: Resource | None) -> Answer | Unseen:
         status, _, rest = block[0].partition(" ")
         if status == "unseen":
-            return Unseen(rest)
+            reason, _, hint = rest.partition(" | ")
+            return Unseen(reason, hint)
         whole, out, err, name = b"", b"", b"", ""
         for line in [*([rest] if rest else []), *block[1:]]:
             match line[:2]:
@@ -158,11 +169,11 @@ class Stage:
         return Answer(int(status), whole + _listed(name, out), err)
 
     def filled(self, line: str, resource: Resource | None) -> str:
-        """``{generation}`` is the image's wanted one; ``{want:FACT}`` what the object's own driver wants there."""
+        """Keys are those of the image's wanted layers; ``{want:FACT}`` is what the object's own driver wants there."""
 
         def value(found: re.Match[str]) -> str:
-            if found[1] == "generation":
-                return inputs(self.desired, IMAGE).generation
+            if found[1] in names(self.desired, IMAGE):
+                return names(self.desired, IMAGE)[found[1]]
             if resource is None:
                 return "0" * 64
             try:
@@ -178,9 +189,10 @@ def scene(folder: Path) -> Scene:
     """Read a case. The last section of ``observed.txt`` is the object in question."""
     head, parts = sections((folder / "observed.txt").read_text())
     directives = {line.partition(" ")[0]: line.partition(" ")[2] for line in head}
-    assert directives.keys() <= {"known", "ready", "applied", "retry"}, directives
+    assert directives.keys() <= {"known", "ready", "applied", "remembered", "kept", "retry", "unseen"}, directives
     before, now = _edits(folder / "manifests.txt")
-    stage = Stage(manifests([*before, *now]), manifests(before), directives)
+    desired = manifests([*before, *now])
+    stage = Stage(replace(desired, toolchains={}) if "unseen" in directives else desired, manifests(before), directives)
     for part in parts:
         stage.look(part)
     ref = Ref(*parts[-1].title.split("/", 1))
@@ -235,6 +247,13 @@ def _recorded(source: str) -> Answer:
     return Answer(one["exit"], one["stdout"].encode(), one["stderr"].encode())
 
 
+def names(desired: Desired, image: str) -> dict[str, str]:
+    """The placeholders of an image's layers, and what they stand for."""
+    made_of = inputs(desired, image)
+    found = {"generation": made_of.generation, "packages": made_of.packages_key, "world": made_of.world_key}
+    return {word: name for word, name in found.items() if name}
+
+
 def folders() -> Iterator[Path]:
     yield from sorted(path.parent for path in (CASES / "drivers").glob("*/*/observed.txt"))
 
@@ -242,5 +261,6 @@ def folders() -> Iterator[Path]:
 def masked(text: str, desired: Desired) -> str:
     """What changes with every edit of an example or a recipe is no part of an expectation."""
     for image in desired.images:
-        text = text.replace(inputs(desired, image).generation, "{generation}")
+        for word, name in names(desired, image).items():
+            text = text.replace(name, f"{{{word}}}")
     return re.sub(r"\b(?!0{64})[0-9a-f]{64}\b", "{sha256}", text)

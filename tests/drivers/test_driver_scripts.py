@@ -13,10 +13,11 @@ import pytest
 from controller.diff import judge
 from controller.drivers import DRIVERS
 from controller.drivers.ctld import look_at_rules
-from controller.drivers.lun import look_at_volume, make_volume, spec_of
+from controller.drivers.looks import listens_udp
+from controller.drivers.lun import list_volumes, look_at_volume, make_volume, other_volumes, spec_of
 from controller.encode import ctl
 from controller.encode.sh import fill, holes
-from controller.model import Run, Script
+from controller.model import Answer, Run, Script
 from controller.plan import make_plan
 
 from .report import drive
@@ -92,6 +93,47 @@ def test_a_device_is_never_made() -> None:
     spec = replace(spec_of(manifests(()), "jailbox2"), volume="/dev/vg0/jailbox2", size=4096)
     words = "/dev/vg0/jailbox2 is a device, and not one of 4096 bytes: make or grow it by hand\n"
     assert ran(make_volume(spec)) == (3, "", words)
+
+
+def test_files_of_nobody_are_named_and_nothing_else_is(tmp_path: Path) -> None:
+    spec = replace(spec_of(manifests(()), "jailbox2"), volume=f"{tmp_path}/volumes/jailbox2")
+    assert ran(list_volumes(spec)) == (0, "", ""), "before the first volume there is no directory"
+    (tmp_path / "volumes" / "folder").mkdir(parents=True)
+    (tmp_path / "volumes" / "device").symlink_to("/dev/null")
+    for name in ("jailbox2", "old.img", "-n", "with blank\x1b[1m"):
+        (tmp_path / "volumes" / name).touch()
+    status, out, err = ran(list_volumes(spec))
+    assert (status, err) == (0, "")
+    assert set(other_volumes(Answer(status, out.encode(), b""), spec)) == {
+        f"volume {tmp_path}/volumes/{name} on san" for name in ("-n", "old.img", "with blank?[1m")
+    }
+
+
+SS = "UNCONN 0      0            0.0.0.0:69        0.0.0.0:*          \n"
+SOCKSTAT = """USER     COMMAND    PID   FD PROTO  LOCAL ADDRESS         FOREIGN ADDRESS
+root     inetd      7     5  udp4   *:69                  *:*
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "said", "status"),
+    [
+        ("ss", SS, 0),
+        ("ss", SS.replace(":69 ", ":6969 "), 1),
+        ("ss", "", 1),
+        ("sockstat", SOCKSTAT, 0),
+        ("sockstat", SOCKSTAT.splitlines()[0], 1),
+        ("neither", "", 75),
+    ],
+)
+def test_who_listens_is_asked_of_what_the_system_has(tmp_path: Path, tool: str, said: str, status: int) -> None:
+    (tmp_path / "said").write_text(said)
+    for name in ("grep", "cat"):
+        (tmp_path / name).symlink_to(f"/bin/{name}")
+    (tmp_path / tool).write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
+    (tmp_path / tool).chmod(0o755)
+    ended = subprocess.run(["/bin/sh", "-c", listens_udp(69)], env={"PATH": str(tmp_path)}, check=False)
+    assert ended.returncode == status
 
 
 def test_the_rules_that_the_san_digests_are_those_that_are_wanted(tmp_path: Path) -> None:

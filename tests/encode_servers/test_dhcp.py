@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.encode import dhcpd, hosts
-from controller.encode.hosts import HostEntry
+from controller.encode.hosts import Foreign, HostEntry
 
 from .values import INJECTIONS, NODE1, NODE2, SUBNET, anything, case, entries, entry_lists
 
@@ -176,8 +176,29 @@ def test_header_cannot_end_its_comment() -> None:
 
 def test_what_the_main_file_says() -> None:
     main = case("dhcpd/main.conf")
-    assert dhcpd.includes(main) == ("/etc/dhcp/jailops.conf",)
+    assert dhcpd.foreign(main) == ()
     assert dhcpd.pools(main) == (("198.51.100.200", "198.51.100.220"), ("198.51.100.230", "198.51.100.230"))
+
+
+def test_the_operators_own_hosts() -> None:
+    main = """
+    host printer { hardware ethernet 0:1B:2c:3:4:5; fixed-address 198.51.100.7, 198.51.100.8; }
+    # host gone { hardware ethernet 00:00:00:00:00:01; }
+    group { host "named" { option host-name "x"; } }
+    """
+    assert dhcpd.foreign(main) == (
+        Foreign("printer", "00:1b:2c:03:04:05", ("198.51.100.7", "198.51.100.8")),
+        Foreign("named", "", ()),
+    )
+
+
+def test_a_host_of_ours_that_the_operator_declares_too() -> None:
+    others = [Foreign("NODE1", NODE1.mac, (NODE1.address,)), Foreign("printer", "00:1b:2c:03:04:05", ("203.0.113.7",))]
+    assert hosts.lint([NODE1], None, (), others) == (
+        "host 'node1': name node1 is also that of host 'NODE1' in the server's own file",
+        f"host 'node1': hardware address {NODE1.mac} is also that of host 'NODE1' in the server's own file",
+        f"host 'node1': address {NODE1.address} is also that of host 'NODE1' in the server's own file",
+    )
 
 
 def test_complaints() -> None:

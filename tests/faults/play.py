@@ -19,16 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from controller.demo.stage import Stage
 from controller.starter import repository
 from controller.store import PastPass, Store
 from tests.faults.leaks import found, kept, plant
+from tests.lab.loop.stage import staged
+from tests.lab.site import RealSite
 
 FIRST: Final = "disklessfreebsdbox"
 SECOND: Final = "jailbox2"
 NODES: Final = (FIRST, SECOND)
 PATIENCE: Final = 300
 """Seconds that one test may take with its stage, on a computer that does much else. Idle, a stage takes eight."""
+SIMULATED: Final = "simulated"
+LABS: Final = (SIMULATED, pytest.param("real", marks=pytest.mark.lab))
+"""For tests that hold in both labs."""
+INCLUDE: Final = "/etc/dhcp/jailops.conf"
 RUNNING: Final = {FIRST: {"example"}, SECOND: {"db", "web"}}
 """The example's jails that run."""
 
@@ -67,6 +75,23 @@ class Play:
     def made(self, target: str = "buildworld") -> int:
         """How often the build VM's make was asked for a target."""
         return int(self.look("build-vm")["counters"].get(target, 0))
+
+    @property
+    def real(self) -> bool:
+        """Whether the daemons are real ones."""
+        return isinstance(self.stage.site, RealSite)
+
+    def dhcp_file(self) -> str:
+        """The boot server's file of ours; empty before the first entry."""
+        file = self.stage.site.computers["boot-server"].machine.path(INCLUDE)
+        return file.read_text() if file.exists() else ""
+
+    async def leases(self) -> list[Any]:
+        """What the boot server says to each node's card now."""
+        site = self.stage.site
+        if isinstance(site, RealSite):
+            return [await asyncio.to_thread(site.lease, node) for node in NODES]
+        return [self.look("boot-server")["dhcp"][node] for node in NODES]
 
     async def on(self, machine: str, script: str) -> str:
         """What a script prints at a machine's console; it must succeed."""
@@ -143,9 +168,20 @@ class Play:
         begun = time.monotonic()
         while not true():
             waited = time.monotonic() - begun
-            assert waited < within, f"{what}: not within {within:g} s; last pass: {self.said}\n{self.log[-3000:]}"
+            assert waited < within, f"{what}: not within {within:g} s\n{self._so_far()}"
             await asyncio.sleep(0.05)
         return time.monotonic() - begun
+
+    def _so_far(self) -> str:
+        """For who reads why a test failed: what is not as it should be, and what was done last."""
+        told = [
+            f"{name} {one['state']}: {one['message']}"
+            for name, one in self.statuses().items()
+            if one["state"] != "Ready"
+        ]
+        return "\n".join(
+            [f"last pass: {self.said}", *told, "last acts:", *self.acts(0)[-20:], "log:", self.log[-2000:]]
+        )
 
     async def next_pass(self, within: float = 60.0) -> PastPass:
         """A pass that began after this moment and has ended."""
@@ -165,9 +201,7 @@ class Play:
 
     async def refused(self) -> PastPass:
         now = time.time()
-        await self.until(
-            "refused", lambda: any(one.started >= now and one.result == "refused" for one in self.passes(1))
-        )
+        await self.until("refused", lambda: any(one.started >= now and one.record["refused"] for one in self.passes(1)))
         return self.passes()[0]
 
     # -- the controller as a process ----------------------------------------------------------------------------
@@ -203,13 +237,17 @@ class Play:
 
 
 @asynccontextmanager
-async def played(directory: Path, example: Mapping[str, str] | None = None) -> AsyncIterator[Play]:
-    """A running stage on the simulated site; `example` replaces some of its files.
+async def played(
+    directory: Path, example: Mapping[str, str] | None = None, *, lab: str = SIMULATED
+) -> AsyncIterator[Play]:
+    """A running stage in one of the labs; `example` replaces some of its files.
 
     When all has gone well, nothing that the controller wrote in its life may hold a secret, and no stand-in may have been
     asked what the reference does not cover.
     """
-    async with Stage(directory, {**repository(), **(example or {})}) as stage:
+    manifests = {**repository(), **(example or {})}
+    entered = Stage(directory, manifests) if lab == SIMULATED else staged(example=manifests)
+    async with entered as stage:
         plant(stage)
         yield Play(stage)
         assert stage.site.uncovered() == []

@@ -82,9 +82,15 @@ async def test_a_jail_that_left_the_manifests_is_retired(play: Play) -> None:
     file = play.stage.work / FILE
     documents = file.read_text().split("---\n")
     file.write_text("---\n".join(one for one in documents if "name: web" not in one))
+    act = play.last_act()
     await play.stage.push("No web")
     await play.until("web is stopped", lambda: "web" not in play.jails(SECOND))
     await play.converged()
+    acts = [one for one in play.acts(act) if "jail web" in one or "198.51.100.71" in one]
+    assert acts == [f"retire jail web on {SECOND}: stop it, keep its data", f"remove 198.51.100.71 on em0 of {SECOND}"]
+    assert "198.51.100.71" not in str(play.look(SECOND)["addresses"])
+    kinds = [(one.result, {str(done["ref"]["kind"]) for done in one.record["outcomes"]}) for one in play.passes(20)]
+    assert next(one for one in kinds if "addresses" in one[1]) == ("converged", {"hostshare", "jail", "addresses"})
     assert play.state(f"jail/{SECOND}/web") == "Retired"
     assert await play.on(SECOND, "cat /iscsi/jails/web/root/data") == "precious\n"
     await play.stage.site.reboot(SECOND)

@@ -6,9 +6,11 @@ revision stays in force and its drift is repaired while the bad one is at the ti
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from itertools import cycle
 
 import pytest
 import pytest_asyncio
@@ -17,8 +19,8 @@ from tests.faults.play import PATIENCE, RUNNING, SECOND, Play, played
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
-ADDRESS = "198.51.100.72"
-REPAIR = f"add {ADDRESS} on em0 of {SECOND}"
+ADDRESSES = cycle(["198.51.100.71", "198.51.100.72", "198.51.100.73"])
+"""What is taken away by hand, one after the other: the same five times would be a fight, and let be."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -74,6 +76,34 @@ async def invalid(play: Play) -> None:
     await play.stage.git("commit", "-q", "-a", "-m", "A merge gone wrong")
 
 
+async def another_suffix(play: Play) -> None:
+    for path in play.stage.work.rglob("*.yaml"):
+        path.rename(path.with_suffix(".txt"))
+    await play.stage.git("add", "-A")
+    await play.stage.git("commit", "-q", "-m", "An editor's idea")
+
+
+async def links(play: Play) -> None:
+    for path in play.stage.work.rglob("*.yaml"):
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+    await play.stage.git("commit", "-q", "-a", "-m", "Only links")
+
+
+async def pointers(play: Play) -> None:
+    """The Git host has put every file away and serves what stands for it."""
+    for path in play.stage.work.rglob("*.yaml"):
+        path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1\n")
+    await play.stage.git("commit", "-q", "-a", "-m", "Only pointers")
+
+
+async def one_broken(play: Play) -> None:
+    """Most files go, and one that stays cannot be read: what it held is not known, so nothing is counted."""
+    await most_gone(play)
+    (play.stage.work / "infrastructure" / "san.yaml").write_text("kind: [San\n")
+    await play.stage.git("commit", "-q", "-a", "--amend", "--no-edit")
+
+
 async def set_back(play: Play) -> None:
     await play.stage.git("reset", "-q", "--hard", "HEAD~1")
 
@@ -84,14 +114,20 @@ async def rewritten(play: Play) -> None:
 
 GONE = "cannot fetch main from {}: there is no such repository, or we are not allowed to see it (git says: fatal: "
 NOTHING = "the branch does not exist there (deleted, renamed, or nothing was pushed yet) (git says: fatal: "
-BUDGET = "push them back, or if this is meant: jailops approve {full}"
+BUDGET = "push them back, or if this is meant: jailops approve "
 HISTORY = "push a commit that contains {old} (git merge, git revert); or, if this was meant: jailops approve {full}"
+NOTHING_LEFT = ("cannot apply {new}: it holds no manifest at all", "push the manifests again")
+CHECK = "jailops check {new} shows them all"
 SHAPES = (
-    Shape("empty tree", empty, "cannot apply {new}: it holds no manifest at all", "push the manifests again"),
-    Shape("put away in a dot-folder", hidden, "cannot apply {new}: it holds no manifest at all", "push the manifests again"),
+    Shape("empty tree", empty, *NOTHING_LEFT),
+    Shape("put away in a dot-folder", hidden, *NOTHING_LEFT),
     Shape("one file left", one_left, "cannot apply {new}: it removes 10 of 10 objects at once, 2 are allowed: ", BUDGET),
     Shape("nine of ten files gone", most_gone, "cannot apply {new}: it removes 9 of 10 objects at once, 2 are allowed: ", BUDGET),
-    Shape("every file invalid", invalid, "hosts/disklessfreebsdbox.yaml:", "jailops check {new} shows them all"),
+    Shape("every file invalid", invalid, "hosts/disklessfreebsdbox.yaml:", CHECK),
+    Shape("every file under another suffix", another_suffix, *NOTHING_LEFT),
+    Shape("every file a link", links, "hosts/disklessfreebsdbox.yaml:1:1: found a file that is a symbolic link", CHECK),
+    Shape("every file a pointer", pointers, "hosts/disklessfreebsdbox.yaml:1:1: found a file that is a Git LFS pointer", CHECK),
+    Shape("one broken, most gone", one_broken, "infrastructure/san.yaml:", CHECK),
     Shape(
         "set back", set_back,
         "HistoryRewritten: cannot apply {new}: the branch was set back to it, 1 commit(s) behind the last applied revision {old}",
@@ -108,7 +144,7 @@ SHAPES = (
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 async def test_a_revision_that_is_not_believed(play: Play, shape: Shape) -> None:
-    good = (await play.stage.git("rev-parse", "HEAD")).strip()
+    good, address = (await play.stage.git("rev-parse", "HEAD")).strip(), next(ADDRESSES)
     before, act = play.everywhere(), play.last_act()
     await shape.make(play)
     bad = (await play.stage.git("rev-parse", "HEAD")).strip()
@@ -122,37 +158,46 @@ async def test_a_revision_that_is_not_believed(play: Play, shape: Shape) -> None
         told = await play.jailops("apply")
         assert told.status == 1
         assert f"refused {done.record['refused'][0]}\n" in told.out
-        assert f" (what you can do: {shape.hint.format(**words)})\n" in told.out
+        assert f" (what you can do: {shape.hint.format(**words)}" in told.out
         planned = await play.jailops("plan")
         assert f"refused {done.record['refused'][0]}; this is the plan for {good[:12]}\n" in planned.out
         assert shape.message.format(**words) in await play.stage.note(bad)
 
-        await play.on(SECOND, f"ifconfig em0 inet {ADDRESS} -alias")
-        await play.until("drift is repaired", lambda: ADDRESS in str(play.look(SECOND)["addresses"]))
-        assert play.acts(act) == [REPAIR]
+        await play.on(SECOND, f"ifconfig em0 inet {address} -alias")
+        await play.until("drift is repaired", lambda: address in str(play.look(SECOND)["addresses"]))
+        assert play.acts(act) == [f"add {address} on em0 of {SECOND}"]
         assert play.everywhere() == before
     finally:
         await play.stage.git("reset", "-q", "--hard", good)
         await play.stage.git("clean", "-qfd")
         await play.stage.git("push", "-q", "--force", "origin", "HEAD:main")
     await play.converged()
-    assert play.acts(act) == [REPAIR]
+    assert play.acts(act) == [f"add {address} on em0 of {SECOND}"]
 
 
-async def test_an_approval_lets_exactly_that_commit_through(play: Play) -> None:
+async def test_an_approval_lets_exactly_that_removal_through(play: Play) -> None:
     good = (await play.stage.git("rev-parse", "HEAD")).strip()
     file = play.stage.work / "jails" / "jailbox2.yaml"
     text = file.read_text()
     file.unlink()
     bad = await play.stage.push("All three jails go")
     await play.refused()
-    assert play.passes()[0].record["refused"] == [
+    (refused,) = play.passes()[0].record["refused"]
+    told = re.fullmatch(
         f"cannot apply {bad[:12]}: it removes 3 of 10 objects at once, 2 are allowed: "
         "Jail/jailbox2/build.example.org, Jail/jailbox2/db, Jail/jailbox2/web "
-        f"(what you can do: push them back, or if this is meant: jailops approve {bad})"
-    ]
-    said = await play.jailops("approve", bad)
-    assert (said.status, said.out) == (0, f"approve {bad}: noted; the daemon looks now\n")
+        r"\(what you can do: push them back, or if this is meant: jailops approve ([0-9a-f]{16}), "
+        r"or push a commit whose message ends with the line Allow-Delete: ([0-9a-f]{16})\)",
+        refused,
+    )
+    assert told is not None, refused
+    plan = told[1]
+    assert told[2] == plan
+    said = await play.jailops("approve", good)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith(f"jailops: cannot approve {good}: what waits for one is {plan}, ")
+    said = await play.jailops("approve", plan)
+    assert (said.status, said.out) == (0, f"approve {plan}: noted; the daemon looks now\n")
     await play.converged()
     assert play.passes()[0].revision == bad
     assert play.jails(SECOND) == {}
@@ -163,7 +208,7 @@ async def test_an_approval_lets_exactly_that_commit_through(play: Play) -> None:
         ("jail/jailbox2/build.example.org", "jail/jailbox2/db", "jail/jailbox2/web"), "Retired"
     )
 
-    # The next one is judged like any other: the approval was for that commit alone.
+    # The next one is judged like any other: the approval was for that time alone.
     await play.stage.git("reset", "-q", "--hard", good)
     await play.stage.git("push", "-q", "--force", "origin", "HEAD:main")
     assert "set back" in (await play.refused()).said
@@ -172,16 +217,30 @@ async def test_an_approval_lets_exactly_that_commit_through(play: Play) -> None:
     await play.stage.push("They come back")
     await play.converged()
     assert set(play.jails(SECOND)) == RUNNING[SECOND]
+    file.unlink()
+    await play.stage.push("They go once more")
+    assert f"jailops approve {plan}, " in (await play.refused()).record["refused"][0]
+
+    # A commit may say so itself, also one below the tip.
+    await play.stage.git("commit", "-q", "--allow-empty", "-m", f"They may go\n\nAllow-Delete: {plan}")
+    await play.stage.git("commit", "-q", "--allow-empty", "-m", "Something else")
+    await play.stage.git("push", "-q", "origin", "HEAD:main")
+    await play.converged()
+    assert play.jails(SECOND) == {}
+    file.write_text(text)
+    await play.stage.push("They come back again")
+    await play.converged()
+    assert set(play.jails(SECOND)) == RUNNING[SECOND]
 
 
 async def test_the_remote_is_gone(play: Play) -> None:
-    act, before = play.last_act(), play.everywhere()
+    act, before, address = play.last_act(), play.everywhere(), next(ADDRESSES)
     away = play.stage.repository.with_name("away.git")
     play.stage.repository.rename(away)
     try:
         await play.next_pass()
-        await play.on(SECOND, f"ifconfig em0 inet {ADDRESS} -alias")
-        await play.until("drift is repaired", lambda: ADDRESS in str(play.look(SECOND)["addresses"]))
+        await play.on(SECOND, f"ifconfig em0 inet {address} -alias")
+        await play.until("drift is repaired", lambda: address in str(play.look(SECOND)["addresses"]))
         await play.next_pass()  # the page follows at the end of a pass
         metrics = await play.metrics()
         assert metrics["jailops_git_up"] == 0
@@ -197,7 +256,7 @@ async def test_the_remote_is_gone(play: Play) -> None:
     await play.converged()
     assert "Git cannot be asked" not in (await play.jailops("status")).out
     assert (await play.metrics())["jailops_git_up"] == 1
-    assert play.acts(act) == [REPAIR]
+    assert play.acts(act) == [f"add {address} on em0 of {SECOND}"]
     assert play.everywhere() == before
 
 

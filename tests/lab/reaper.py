@@ -4,7 +4,7 @@
 
 The command gets the signal SECONDS after it made the file READY. Once it ended, whatever it started and did not end is a
 child of this process: what is still there after a second of grace (the time to read the end of a pipe) is printed, one
-per line, then killed.
+per line, then killed. What the command prints goes to standard error, and after it how it ended.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main(name: str, ready: str, seconds: str, *command: str) -> None:
             process.wait(timeout=float(seconds))
         if process.poll() is None:
             process.send_signal(signal.Signals[name])
+    print(f"exit status {process.returncode}", file=sys.stderr)
     deadline = time.monotonic() + GRACE
     while _descendants() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,5 @@
-"""Server machines of the real lab: Debian's own daemons in a container with its own /etc, /var and network.
+"""Server machines of the real lab: Debian's own daemons in a container with its own /etc, /var and network. Of syslog there is
+a part (`tests/lab/debian/syslogd`), so that what the daemons say stands in /var/log/syslog.
 
 What they serve is put in their files from outside; the daemons are started and tested inside, by a `service` command
 that behaves as Debian's, which is also what the controller finds there.
@@ -18,12 +19,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from controller.lab.machine import Layout, Machine
+from controller.lab.servers.furnish import RUN
 from tests.lab.net import Port
 
 COMMANDS = MappingProxyType(
     {
         "/usr/sbin/service": Path(__file__).with_name("debian").joinpath("service").read_text(),
         "/usr/bin/systemctl": Path(__file__).with_name("debian").joinpath("systemctl").read_text(),
+        "/usr/sbin/syslogd": Path(__file__).with_name("debian").joinpath("syslogd").read_text(),
+        "/usr/bin/journalctl": Path(__file__).with_name("debian").joinpath("journalctl").read_text(),
+        **{f"/usr/bin/{name}": RUN for name in ("systemctl-units", "systemd-run", "journalctl-units")},
     }
 )
 COPIED = (
@@ -142,7 +147,9 @@ def server(directory: Path, port: Port, *, binds: Mapping[str, Path] | None = No
     fresh_run(machine)
     asyncio.run(machine.power_on())
     try:
-        yield Server(machine, port)
+        one = Server(machine, port)
+        one.must("service rsyslog start")
+        yield one
     finally:
         asyncio.run(machine.power_off())
 

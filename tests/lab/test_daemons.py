@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from controller.drivers.dhcp import main_file
+from controller.drivers.exports import nfs_answers
+from controller.drivers.looks import listens_udp
+from controller.encode.dhcpd import parse_errors
 from tests.lab.clients import Lease, Portal, Refused, dhcp, iscsi_serial, iscsi_size, nfs_list, nfs_read, tftp
 from tests.lab.net import Net, Port
 from tests.lab.server import Server
@@ -130,6 +134,18 @@ def test_service_manages_dhcpd_as_debian_does(boot: Server) -> None:
     assert boot.run("systemctl is-active isc-dhcp-server").out == "inactive\n"
 
 
+def test_a_look_sees_a_main_file_with_which_dhcpd_would_not_start(boot: Server, node: Port) -> None:
+    boot.write("/etc/dhcp/dhcpd.conf", DHCPD_CONF)
+    boot.write("/etc/dhcp/jailops.conf", HOST)
+    boot.must("service isc-dhcp-server start")
+    look = main_file("/etc/dhcp/dhcpd.conf", "/etc/dhcp/jailops.conf")
+    assert boot.run(look).exit == 0
+    boot.write("/etc/dhcp/dhcpd.conf", DHCPD_CONF.replace("authoritative;", "authoritative"))
+    seen = boot.run(look)
+    assert (seen.exit, parse_errors(seen.err)) == (5, (("/etc/dhcp/dhcpd.conf", 2, "semicolon expected."),))
+    assert dhcp(node) == LEASE
+
+
 def test_kea_takes_reservations_through_its_control_socket(boot: Server, node: Port) -> None:
     boot.write("/etc/kea/kea-dhcp4.conf", json.dumps(KEA_CONF))
     boot.must("service kea-dhcp4-server start")
@@ -164,6 +180,9 @@ def test_tftpd_serves_below_its_root_only(boot: Server, node: Port) -> None:
     assert tftp(node, "198.51.100.11", "image/0123456789ab/boot/pxeboot") == content
     with pytest.raises(Refused, match="File not found"):
         tftp(node, "198.51.100.11", "/etc/passwd")
+    assert boot.run(listens_udp(69)).exit == 0
+    boot.must("service tftpd-hpa stop")
+    assert boot.run(listens_udp(69)).exit == 1
 
 
 def test_ganesha_serves_one_address_and_no_other(san: Server, node: Port, net: Net) -> None:
@@ -199,8 +218,15 @@ def test_service_manages_ganesha(san: Server) -> None:
     san.must("service nfs-ganesha start")
     san.must("service nfs-ganesha status")
     san.must("service nfs-ganesha restart")
+    served = nfs_answers("198.51.100.10")
+    assert san.must(served) == "program 100003 version 3 ready and waiting\n"
+    with san.frozen("/run/ganesha/ganesha.pid"):
+        assert san.run(served).err == "no answer in 3 seconds\n"
     san.must("service nfs-ganesha stop")
     assert san.service("nfs-ganesha", "status").exit == 3
+    assert san.run(served).err == "198.51.100.10: RPC: Program not registered\n"
+    san.must("service rpcbind stop")
+    assert san.run(served).err == "198.51.100.10: RPC: Unable to receive\n"
 
 
 def test_tgt_accepts_one_initiator_and_refuses_the_other(san: Server, node: Port) -> None:

@@ -50,13 +50,16 @@ def test_a_process_that_is_left_is_noticed(tmp_path: Path) -> None:
     assert left == "sleep 60 \n"
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, how: str, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     temporary, ready = tmp_path / "tmp", tmp_path / "ready"
     temporary.mkdir()
     (tmp_path / "test_busy.py").write_text(RUN.replace("{ready}", str(ready)))
     plugins = ["-p", "tests.conftest", "-p", "tests.lab.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
-    argv = [sys.executable, "-m", "pytest", "-q", *plugins, str(tmp_path / "test_busy.py")]
+    argv = [sys.executable, "-m", "pytest", "-q", "-n", workers, *plugins, str(tmp_path / "test_busy.py")]
     seconds = random.uniform(0, 1.5)
 
     left, said = reaped(ready, how, seconds, argv, TMPDIR=str(temporary), PYTHONDONTWRITEBYTECODE="1")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.child import Holder, until
 from tests.lab.net import Net
-from tests.lab.prometheus import prometheus
+from tests.lab.prometheus import hurried, prometheus
 
 pytestmark = pytest.mark.lab
 
@@ -27,13 +27,12 @@ groups:
 
 def test_an_alert_fires_and_resolves(net: Net, directory: Path) -> None:
     ctl = net.plug("ctl", "198.51.100.5")
-    (directory / "rules.yml").write_text(RULES)
     (directory / "metrics").write_text("lab_drift 1\n")
     web = [sys.executable, "-m", "http.server", "--bind", "198.51.100.5", "--directory", str(directory), "9464"]
     script = f"echo up; {' '.join(web)} >/dev/null 2>&1 & exec cat >/dev/null"
     serving = Holder(ctl.command(["unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", script]))
     try:
-        with prometheus(ctl, directory, ["198.51.100.5:9464"], directory / "rules.yml") as server:
+        with prometheus(ctl.command, directory, ["198.51.100.5:9464"], hurried(RULES)) as server:
             until("the alert fires", lambda: server.alerts() == {"Drifting": "firing"}, within=20)
             (directory / "metrics").write_text("lab_drift 0\n")
             until("the alert is gone", lambda: server.alerts() == {})

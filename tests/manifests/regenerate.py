@@ -8,7 +8,7 @@ The difference is for a person to read: an expected message is right only when s
 from __future__ import annotations
 
 from controller.manifests.schema import rendered
-from tests.manifests.support import CROSS, ROOT, SINGLE, verdict
+from tests.manifests.support import CROSS, DRAFTS, ROOT, SINGLE, verdict
 from tests.manifests.tables import filled
 
 
@@ -17,7 +17,7 @@ def main() -> None:
         (ROOT / "schemas" / name).write_text(text)
     page = ROOT / "docs" / "manifests.md"
     page.write_text(filled(page.read_text()))
-    for case in (*SINGLE, *CROSS):
+    for case in (*SINGLE, *CROSS, *DRAFTS):
         case.with_suffix(".txt").write_text(verdict(case))
 
 

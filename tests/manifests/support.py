@@ -12,8 +12,9 @@ from controller.manifests.load import Blob, Loaded, load
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases" / "manifests"
 EXAMPLES = ROOT / "examples" / "repo"
-SINGLE = sorted(path for path in CASES.glob("*/*.yaml") if path.parent.name != "cross")
+SINGLE = sorted(path for path in CASES.glob("*/*.yaml") if path.parent.name not in ("cross", "drafts"))
 CROSS = sorted((CASES / "cross").glob("*.yaml"))
+DRAFTS = sorted((CASES / "drafts").glob("*.yaml"))
 
 
 def name(path: Path) -> str:
@@ -33,10 +34,13 @@ def told(problems: Iterable[object]) -> str:
 
 
 def verdict(case: Path) -> str:
-    """What a case in files says: of the loader, or for cross/ of the cross-checks beside base.yaml."""
-    if case.parent.name != "cross":
+    """What a case in files says: of the loader, for cross/ of the cross-checks beside base.yaml, for drafts/ of both."""
+    if case.parent.name not in ("cross", "drafts"):
         return told(load([blob(case, case.parent)]).problems)
     loaded = load([blob(CASES / "base.yaml", CASES), blob(case, case.parent)])
+    if case.parent.name == "drafts":
+        assert loaded.problems, "a case of a document that is not valid"
+        return told((*loaded.problems, *check(loaded.objects, drafts=loaded.drafts)))
     assert told(loaded.problems) == "", "a cross-check's case must be valid document by document"
     controller = re.search(r"^# controller: (\S+)$", case.read_text(), re.MULTILINE)
     return told(check(loaded.objects, frozenset({controller[1]} if controller else ())))

@@ -7,14 +7,40 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from controller.drivers.effects import FIELDS, FILES, SERVICES, of_file
 from controller.manifests.schema import at
+from controller.model import Effect
 
 _BLOCK = re.compile(r"(<!-- fields: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+_TAKES = re.compile(r"(<!-- what a change takes -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
 def filled(page: str) -> str:
     """The page with every table made anew."""
+    page = _TAKES.sub(lambda block: f"{block[1]}{takes()}{block[2]}", page)
     return _BLOCK.sub(lambda block: f"{block[1]}{table(block[2])}{block[3]}", page)
+
+
+def takes() -> str:
+    """What a change of each field takes, those of a kind that take the same in one row."""
+    rows = []
+    for kind, fields in FIELDS.items():
+        said: dict[str, list[str]] = {}
+        for name, effect in fields.items():
+            said.setdefault(effect.says if isinstance(effect, Effect) else "see below", []).append(f"`{name}`")
+        rows += [f"| {kind} | {', '.join(names)} | {what} |\n" for what, names in said.items()]
+    services = ", ".join(f"`{name}`" for name in SERVICES)
+    below = {path: " and what lies in it" if path.endswith("/") else "" for path in FILES}
+    files = "".join(
+        f"| `{path}`{more} | {of_file(f'{path}x' if more else path).says} |\n" for path, more in below.items()
+    )
+    return (
+        "| kind | fields | take |\n|---|---|---|\n"
+        + "".join(rows)
+        + f"\nServices that are restarted while a node runs: {services}.\n\n| file | takes |\n|---|---|\n{files}"
+    )
 
 
 def tables_in(page: str) -> list[str]:

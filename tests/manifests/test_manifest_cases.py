@@ -10,10 +10,10 @@ import pytest
 from controller.manifests.check import check
 from controller.manifests.load import load
 from controller.manifests.models import KINDS
-from tests.manifests.support import CASES, CROSS, EXAMPLES, SINGLE, blob, load_folder, name, told, verdict
+from tests.manifests.support import CASES, CROSS, DRAFTS, EXAMPLES, SINGLE, blob, load_folder, name, told, verdict
 
 
-@pytest.mark.parametrize("case", [*SINGLE, *CROSS], ids=name)
+@pytest.mark.parametrize("case", [*SINGLE, *CROSS, *DRAFTS], ids=name)
 def test_a_case_brings_exactly_these_messages(case: Path) -> None:
     assert verdict(case) == case.with_suffix(".txt").read_text()
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface
 import pytest
 
 from controller.encode.names import safename
-from controller.manifests.load import Blob, Manifest, load, parse_blob, pick, wanted
+from controller.manifests.load import Blob, Loaded, Manifest, load, parse_blob, pick, wanted
 from controller.manifests.models import BootServerSpec, HostSpec, ImageSpec, JailSpec, SanSpec, SiteSpec
 from controller.manifests.references import circles
 from controller.model import Origin
@@ -88,9 +88,9 @@ def test_a_blob_is_parsed_alone_so_that_it_can_be_remembered() -> None:
     assert parse_blob(blob) == parse_blob(blob)
     asked: list[str] = []
 
-    def remembered(one: Blob) -> tuple[tuple[()], tuple[()]]:
+    def remembered(one: Blob) -> Loaded:
         asked.append(one.id)
-        return (), ()
+        return Loaded((), ())
 
     assert load([blob], remembered).problems == ()
     assert asked == ["1"]

@@ -89,7 +89,8 @@ def test_a_bomb_is_a_problem_within_a_second(name: str) -> None:
 @given(st.text(max_size=300))
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_judged(text: str) -> None:
-    check(load([Blob("f.yaml", "id", text.encode("utf-8", "surrogatepass"))]).objects)
+    loaded = load([Blob("f.yaml", "id", text.encode("utf-8", "surrogatepass"))])
+    check(loaded.objects, drafts=loaded.drafts)
 
 
 @given(st.binary(max_size=200))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.encode import dhcpd as encoder
-from controller.lab.servers import dhcpd
+from controller.lab.servers import dhcpd, syslog
 from controller.lab.servers.kit import Box
 from controller.lab.servers.run import run
 
@@ -62,6 +62,14 @@ VERDICTS = [
     ("address outside a host", MAIN + "fixed-address 198.51.100.5;\n", "fixed-address parameter not allowed here."),
     ("group", MAIN + "group { " + HOST + " }\n", ""),
     ("class", MAIN + 'class "x" { match if substring(option user-class,1,7) = "FreeBSD"; filename "q"; }\n', ""),
+    ("authoritative alone", MAIN.replace("authoritative;", "authoritative"), "line 2: semicolon expected."),
+    ("authoritative at the end", MAIN + "authoritative", "line 11: semicolon expected."),
+    ("authoritative yes", MAIN + "authoritative yes;\n", "line 11: semicolon expected."),
+    ("not authoritative", MAIN + "not authoritative;\n", ""),
+    ("not authoritative alone", MAIN + "not authoritative\n" + HOST, "line 12: semicolon expected."),
+    ("not something else", MAIN + "not booting;\n", "line 11: expecting assertion"),
+    ("no semicolon after a number", MAIN.replace("600;", "600"), "line 4: semicolon expected."),
+    ("no semicolon after a word", MAIN.replace("none;", "none"), "line 3: semicolon expected."),
     ("missing include", MAIN + 'include "/etc/dhcp/nosuch.conf";\n', "Can't open"),
 ]
 
@@ -129,6 +137,13 @@ def test_a_broken_file_leaves_the_service_down(box: Box, capsys: pytest.CaptureF
     assert ":67 " in capsys.readouterr().out
 
 
+def test_a_stopped_tftpd_listens_no_more(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, listens in (("stop", False), ("start", True)):
+        assert run(["service", "tftpd-hpa", verb], box) == 0
+        run(["ss", "-Hlun"], box)
+        assert (":69 " in capsys.readouterr().out) is listens
+
+
 def test_without_a_subnet_for_its_own_address_it_does_not_start(box: Box) -> None:
     box.at("/etc/dhcp/dhcpd.conf").write_text(MAIN.replace("198.51.100.", "203.0.113."))
     assert run(["dhcpd", "-4", "-t", "-q", "-cf", "/etc/dhcp/dhcpd.conf"], box) == 0
@@ -167,3 +182,27 @@ def test_of_two_entries_for_one_card_the_first_whose_address_fits_answers(box: B
     said = dhcpd.lease(box.load("dhcpd", dhcpd.NOWHERE), "12:34:56:78:90:ab")
     assert said is not None
     assert said["name"] == "h1"
+
+
+def test_the_journal_is_read_by_identifier_and_kept_short(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    box.at("/etc/dhcp/dhcpd.conf").write_text(MAIN + HOST)
+    service(box, "restart")
+    syslog.dhcp(box, "12:34:56:78:90:ab", "198.51.100.50")
+    syslog.tftp(box, 'TFTP_OPTIONS="--secure"', "198.51.100.50", "a/b", True)
+    syslog.tftp(box, 'TFTP_OPTIONS="--secure -v"', "198.51.100.50", "a/c", False)
+    syslog.tftp(box, 'TFTP_OPTIONS="--verbose --verbose"', "198.51.100.50", "a/d", False)
+
+    def said(*words: str) -> list[str]:
+        assert run(["journalctl", "--quiet", "--no-pager", "--output=short-unix", *words], box) == 0
+        return [line.split(" ", 3)[3] for line in capsys.readouterr().out.splitlines()]
+
+    assert said("--lines=9", "--identifier=in.tftpd", "--identifier=tftpd") == [
+        "RRQ from 198.51.100.50 filename a/c",
+        "RRQ from 198.51.100.50 filename a/d",
+        "sending NAK (1, File not found) to 198.51.100.50",
+    ]
+    assert said("--lines=1", "--identifier=dhcpd") == ["DHCPACK on 198.51.100.50 to 12:34:56:78:90:ab via eth0"]
+    assert said("--lines=9", "--identifier=none") == []
+    for _ in range(9):
+        syslog.log(box, "dhcpd[16]", "x" * syslog.LIMIT)
+    assert (box.lab / "journal").stat().st_size < 2 * syslog.LIMIT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import stat
 import subprocess
@@ -195,6 +196,17 @@ def test_exclusion_patterns_match_whole_components(name: str, pattern: str, out:
     assert excluded(name, [pattern]) is out
 
 
+def test_a_hash_is_read_and_locked_again(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(box)
+    etc = box.at("/mnt/r/etc")
+    monkeypatch.setattr("sys.stdin", io.StringIO("$6$salt$hash/of.root\n"))
+    assert run(["pw", "-R", "/mnt/r", "usermod", "root", "-H", "0"], box) == 0
+    assert (etc / "master.passwd").read_text().startswith("root:$6$salt$hash/of.root:0:0:")
+    assert "$6$" not in (etc / "passwd").read_text()
+    assert run(["pw", "-R", "/mnt/r", "usermod", "root", "-h", "-"], box) == 0
+    assert (etc / "master.passwd").read_text().startswith("root:*:0:0:")
+
+
 def test_users_of_a_root(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     build(box)
     capsys.readouterr()
@@ -277,6 +289,30 @@ def test_an_interrupted_checkout_is_mended_by_cleanup_and_update(box: Box, capsy
     run(["svnliteversion", "/usr/svn"], box)
     run(["svnliteversion", "/mnt"], box)
     assert capsys.readouterr().out == "324094\n324094M\nUnversioned directory\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-r", "1", source.SVN_URL], "svn: E160006: No such revision 1\n"),
+        ([f"{source.SVN_URL}x"], f"svn: E170000: URL '{source.SVN_URL}x' doesn't exist\n"),
+        (
+            ["https://svn.example.org/base"],
+            "svn: E170013: Unable to connect to a repository at URL 'https://svn.example.org/base'\n",
+        ),
+    ],
+)
+def test_what_subversion_does_not_have(
+    box: Box, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.make_svn(box.lab)
+    assert run(["svnlite", "checkout", *words, "/usr/svn"], box) == 1
+    assert capsys.readouterr().err == said
+
+
+def test_a_module_is_loaded_once(box: Box) -> None:
+    asked, load = ["kldstat", "-q", "-m", "filemon"], ["kldload", "filemon"]
+    assert [run(words, box) for words in (asked, load, asked, load)] == [1, 0, 0, 70]
 
 
 def test_the_git_repository_has_the_same_commits_everywhere(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from controller.encode import exports as encoder
 from controller.encode import ganesha
 from controller.encode import tgt as parser
-from controller.lab.servers import tgt
+from controller.lab.servers import exports, tgt
 from controller.lab.servers.kit import Box
 from controller.lab.servers.run import run
 
@@ -185,6 +185,30 @@ def test_ganesha_publishes_one_export_at_a_time(box: Box, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
+    ("stopped", "said"),
+    [
+        ("nfs-kernel-server", "198.51.100.10: RPC: Program not registered\n"),
+        ("nfs-server", "198.51.100.10: RPC: Program not registered\n"),
+        ("rpcbind", "198.51.100.10: RPC: Unable to receive\n"),
+    ],
+)
+def test_exports_are_listed_also_when_nobody_serves_them(
+    box: Box, stopped: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As rpcbind 1.2.6 said it, with nobody registered and without itself."""
+    assert run(["exportfs", "-o", "ro,no_subtree_check", "198.51.100.50:/mnt/e/a"], box) == 0
+    ask = ["rpcinfo", "-u", "198.51.100.10", "nfs", "3"]
+    assert run(ask, box) == 0
+    assert capsys.readouterr().out == "program 100003 version 3 ready and waiting\n"
+    assert run(["service", stopped, "stop"], box) == 0
+    assert run(ask, box) == 1
+    assert capsys.readouterr() == ("", said)
+    assert len(exports.served(box)) == (1 if stopped == "rpcbind" else 0)
+    assert run(["exportfs", "-s"], box) == 0
+    assert capsys.readouterr().out.startswith("/mnt/e/a  198.51.100.50(")
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["tgtadm", "--lld", "iser", "--op", "show", "--mode", "target"],
@@ -207,9 +231,42 @@ def test_ganesha_publishes_one_export_at_a_time(box: Box, capsys: pytest.Capture
         ["dbus-send", "--session", "--dest=org.example"],
         ["systemctl", "restart", "postgresql"],
         ["ss", "-tlnp"],
+        ["rpcinfo", "-p"],
     ],
 )
 def test_what_the_reference_does_not_cover_is_refused_and_noted(box: Box, words: list[str]) -> None:
     make_target(box, "1", "iqn.2026-11.org.example:a")
     assert run(words, box) == 70
     assert (box.lab / "uncovered").read_text().startswith(words[0])
+
+
+EXPORT_BLOCKS = "".join(
+    f'EXPORT {{ Export_Id = {number}; Path = "{path}"; Pseudo = "{path}"; Access_Type = NONE; Squash = No_Root_Squash;'
+    f" CLIENT {{ Clients = 198.51.100.50; Access_Type = RO; }} }}\n"
+    for number, path in ((101, "/mnt/e/a"), (102, "/mnt/e/b"))
+)
+
+
+def test_ganesha_keeps_silent_and_counts_its_clients(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shapes are those of the real answers in tests/cases/bootlog."""
+
+    def bus(manager: str, *words: str) -> str:
+        argv = ["dbus-send", "--system", "--print-reply", "--dest=org.ganesha.nfsd", f"/org/ganesha/nfsd/{manager}"]
+        assert run([*argv, *words], box) == 0
+        return capsys.readouterr().out
+
+    def clients() -> dict[str, bool]:
+        said = ganesha.parse_show_clients(bus("ClientMgr", "org.ganesha.nfsd.clientmgr.ShowClients"))
+        return {address: one.nfs for address, one in said.items()}
+
+    box.at("/etc/jailops.conf").write_text(EXPORT_BLOCKS)
+    for number in (101, 102):
+        add = "org.ganesha.nfsd.exportmgr.AddExport"
+        bus("ExportMgr", add, "string:/etc/jailops.conf", f"string:EXPORT(Export_Id={number})")
+    assert clients() == {}
+    assert not exports.mount(box, "/mnt/e/a", "198.51.100.66")
+    assert exports.mount(box, "/mnt/e/b/etc", "198.51.100.50")
+    assert clients() == {"198.51.100.50": True, "198.51.100.66": False}
+    _, used = ganesha.parse_last_use(bus("ExportMgr", "org.ganesha.nfsd.exportmgr.ShowExports"))
+    assert [path for path, at in used.items() if at] == ["/mnt/e/b"]
+    assert not (box.lab / "journal").exists()

@@ -189,6 +189,24 @@ async def test_a_node_asks_until_somebody_answers(hands: Hands) -> None:
     assert outcome.state == "up"
 
 
+async def test_a_stopped_tftpd_serves_nothing(hands: Hands) -> None:
+    await hands.sh("boot", "service tftpd-hpa stop\n")
+    await hands.site.power_off("node2")
+    await hands.site.power_on("node2")
+    assert await hands.site.booted("node2", 1) is None
+    assert "PXE-E3B: TFTP Error" in hands.site.console("node2")
+    await hands.sh("boot", "service tftpd-hpa start\n")
+    outcome = await hands.site.booted("node2")
+    assert outcome is not None
+    assert outcome.state == "up"
+
+
+async def test_a_stopped_nfs_server_serves_nothing(hands: Hands) -> None:
+    await hands.sh("san", "service nfs-kernel-server stop\n")
+    assert "Permission denied" in await stuck(hands)
+    await hands.sh("san", "service nfs-kernel-server start\n")
+
+
 async def test_a_memory_disk_that_is_too_small_truncates_etc_and_the_boot_goes_on(hands: Hands) -> None:
     size = hands.site.computers["san"].machine.path(f"{scripts.ROOT}/conf/base/etc/md_size")
     right = size.read_text()
@@ -232,10 +250,8 @@ def left(paths: list[str]) -> list[str]:
     return [path for path in paths if os.path.exists(path)]
 
 
-async def test_a_site_starts_fast_and_leaves_nothing() -> None:
-    started = time.monotonic()
+async def test_a_site_leaves_nothing() -> None:
     async with Site(PLAN) as site:
-        assert time.monotonic() - started < 3
         directory, ports = site.directory, [end.port for end in site.endpoints.values()]
         pids = [one.machine.pid for one in site.computers.values() if one.machine.running]
     assert not left([str(directory), *(f"/proc/{pid}" for pid in pids)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,16 @@ async def test_a_freebsd_machine_offers_no_program_that_freebsd_lacks(tmp_path: 
     await machine.power_on()
     names = "python3 perl jq flock sha256sum bash systemctl ip git"
     assert await machine.run(f"for n in {names}; do command -v $n; done; command -v sh") == (0, "/bin/sh\n", "")
+    await machine.power_off()
+
+
+async def test_stand_ins_start_from_compiled_code(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "m", "m")
+    await machine.power_on()
+    status, _, err = await machine.run("read -r first </bin/date; ${first#??}v /bin/date")
+    loaded = re.findall(r"# code object from '(/\.machine/site/\S+)'", err)
+    assert (status, len(loaded) > 3) == (0, True)
+    assert [one for one in loaded if not one.endswith(".pyc")] == []
     await machine.power_off()
 
 

@@ -163,6 +163,35 @@ async def test_showmount_without_mountd_is_no_empty_list(san: Machine) -> None:
     assert err
 
 
+NFS = "rpcinfo -u 198.51.100.10 nfs 3"
+
+
+async def test_a_list_of_mountd_says_nothing_about_nfsd(san: Machine) -> None:
+    assert await san.run(NFS) == (
+        1, "program 100003 version 3 is not available\n", "rpcinfo: RPC: Port mapper failure - RPC: Timed out\n",
+    )  # fmt: skip
+    await san.run(MOUNTD)
+    assert (await san.run("showmount -e localhost"))[0] == 0
+    assert await san.run(NFS) == (
+        1, "program 100003 version 3 is not available\n", "rpcinfo: RPC: Program not registered\n",
+    )  # fmt: skip
+    assert (await san.run("service nfsd onestatus"))[:2] == (1, "nfsd is not running.\n")
+    assert (await san.run("service nfsd onestart"))[0] == 0
+    assert await san.run(NFS) == (0, "program 100003 version 3 ready and waiting\n", "")
+    assert (await san.run("service nfsd onestop"))[0] == 0
+    assert (await san.run(NFS))[0] == 1
+
+
+async def test_the_driver_sees_a_dead_nfsd(san: Machine) -> None:
+    controller = Controller(san, manifests(CTLD_SAN))
+    (exports,) = (one for one in DRIVERS["exports"].resources(controller.desired))
+    question = DRIVERS["exports"].probes(exports)[-1].script
+    await san.run(MOUNTD)
+    assert (await controller.answer(question)).exit == 1
+    await san.run("service nfsd onestart")
+    assert (await controller.answer(question)).exit == 0
+
+
 CTLD_SAN = (
     "infrastructure/san.yaml: backend: tgt => backend: ctld",
     "infrastructure/san.yaml: backend: ganesha => backend: freebsd",

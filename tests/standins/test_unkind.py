@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from controller.lab.standins.disk import PING
 from tests.standins.node import Node
 
 CREATED = "ezjail-admin create {} 198.51.100.61 >/dev/null 2>&1; echo $?"
@@ -209,6 +210,7 @@ async def test_a_program_can_stand_for_the_san(node: Node) -> None:
     probe.chmod(0o755)
     node.machine.path("/lab/disk.json").write_text('{"mode": "command", "probe": ["/lab/probe"]}')
     await node.good("iscsictl -Aa; newfs -L jails /dev/da0 >/dev/null; mount /dev/ufs/jails /iscsi; touch /tmp/silent")
+    await asyncio.sleep(PING + 0.1)  # what the last login said holds so long
     reading = asyncio.ensure_future(node.run("df -k /iscsi", 30))
     assert "Connected" in await node.good("iscsictl -L")
     await asyncio.sleep(5.2)

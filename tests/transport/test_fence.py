@@ -142,9 +142,10 @@ async def test_act_over_ssh(fleet: Fleet, machine: Machine) -> None:
 
 
 async def test_an_act_that_outlives_its_connection_keeps_everybody_out(fleet: Fleet, machine: Machine) -> None:
-    """S4: the command survives its client, so nothing is tried again beside it."""
+    """S4: the command survives its client, also when it prints, so nothing is tried again beside it."""
     up, gate, log = (machine.scratch / name for name in ("up", "gate", "log"))
-    script = f"touch {up}; while [ ! -e {gate} ]; do sleep 0.05; done; echo done >>{log}"
+    talk = "ls / /nowhere; echo to nobody; echo to nobody >&2"
+    script = f"touch {up}; while [ ! -e {gate} ]; do sleep 0.05; done; {talk}; echo done >>{log}"
     task = asyncio.create_task(fleet.act("node1", "main", script, 60, Fence(1, "a")))
     await until(up.exists)
     await machine.drop()

@@ -9,19 +9,26 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controller.encode.job import (
+    ATTEMPTS,
+    Attempt,
     Job,
     job_forget_script,
     job_look_script,
     job_start_script,
     job_stop_script,
+    jobs_running_script,
+    jobs_script,
     parse_job,
+    parse_jobs,
 )
 from controller.encode.sh import fill, lines, put_file, q, secret, sh
+from controller.encode.text import GrammarError
 from controller.errors import Indeterminate, Retry
 from controller.model import Answer
 from controller.transport import Fence, Fleet
@@ -39,14 +46,24 @@ class Jobs:
     def start(self, name: str, script: str) -> Answer:
         return self.place.run(job_start_script(str(self.directory), name, script))
 
-    def look(self, name: str, offset: int = 0) -> Job:
-        return parse_job(self.place.run(job_look_script(str(self.directory), name, offset)))
+    def look(self, name: str, offset: int = 0, attempt: int | None = None) -> Job:
+        return parse_job(self.place.run(job_look_script(str(self.directory), name, offset, attempt)))
 
     def stop(self, name: str) -> Answer:
         return self.place.run(job_stop_script(str(self.directory), name))
 
-    def forget(self, name: str) -> Answer:
-        return self.place.run(job_forget_script(str(self.directory), name))
+    def forget(self, name: str, why: str = "asked") -> Answer:
+        return self.place.run(job_forget_script(str(self.directory), name, why))
+
+    def running(self) -> list[str]:
+        answer = self.place.run(jobs_running_script(str(self.directory)))
+        assert (answer.exit, answer.err) == (0, "")
+        return answer.out.splitlines()
+
+    def all(self) -> dict[str, Job]:
+        answer = self.place.run(jobs_script(str(self.directory)))
+        assert (answer.exit, answer.err) == (0, "")
+        return parse_jobs(line.removeprefix("job ") for line in answer.out.splitlines())
 
     def until(self, name: str, state: str) -> Job:
         for _ in range(400):
@@ -65,6 +82,32 @@ def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Jobs]:
         them.stop(job.name)
 
 
+def test_all_jobs_at_once(jobs: Jobs, tmp_path: Path) -> None:
+    assert jobs.all() == {}
+    gate = tmp_path / "gate"
+    jobs.start("one", "exit 3")
+    jobs.start("two", f"while [ ! -e {gate} ]; do sleep 0.05; done")
+    jobs.start("three", "true")
+    done = jobs.until("one", "done")
+    jobs.until("three", "done")
+    jobs.forget("three")
+    pid = jobs.look("two").pid
+    assert pid is not None
+    seen = jobs.all()
+    assert {name: one.state for name, one in seen.items()} == {"one": "done", "two": "running", "three": "absent"}
+    assert (seen["one"].started, seen["one"].finished) == (done.started, done.finished)
+    assert (seen["three"].started, seen["three"].finished) == (None, None)
+    os.killpg(pid, signal.SIGKILL)
+    jobs.until("two", "lost")
+    assert jobs.all()["two"].state == "lost"
+
+
+@pytest.mark.parametrize("line", ["", "one", "one running 1", "one gone 1 2", "one running x -", "one done 1 2 3"])
+def test_a_line_that_is_none(line: str) -> None:
+    with pytest.raises(GrammarError, match="line 1: not the state of a job"):
+        parse_jobs([line])
+
+
 def test_a_job_from_start_to_end(jobs: Jobs, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     assert jobs.look("build") == Job("absent")
@@ -81,7 +124,10 @@ def test_a_job_from_start_to_end(jobs: Jobs, tmp_path: Path) -> None:
     assert done.finished >= done.started
     assert (done.log_size, done.offset, done.tail) == (8, 0, b"one\ntwo\n")
     assert jobs.look("build", 4).tail == b"two\n"
-    assert jobs.look("build", -3) == Job("done", 3, done.pid, done.started, done.finished, 8, 5, b"wo\n")
+    last = jobs.look("build", -3)
+    assert last == Job("done", 3, done.pid, done.started, done.finished, 8, 5, b"wo\n", last.now)
+    assert last.now is not None
+    assert last.now >= done.finished
     assert (jobs.look("build", 99).offset, jobs.look("build", 99).tail) == (8, b"")
     assert jobs.look("build", -99).tail == b"one\ntwo\n"
 
@@ -97,7 +143,7 @@ def test_a_second_start_changes_nothing(jobs: Jobs, tmp_path: Path) -> None:
     before = jobs.look("build")
     assert before.state == "running"
     assert jobs.start("build", "echo another >>{log}").exit == 0
-    assert jobs.look("build") == before
+    assert replace(jobs.look("build"), now=before.now) == before
     gate.touch()
     jobs.until("build", "done")
     assert jobs.start("build", script).exit == 0
@@ -116,10 +162,42 @@ def test_forget_makes_room(jobs: Jobs, tmp_path: Path) -> None:
     gate.touch()
     jobs.until("build", "done")
     assert jobs.forget("build").exit == 0
-    assert jobs.look("build") == Job("absent")
+    absent = jobs.look("build")
+    assert (absent.state, absent.log_size, [one.number for one in absent.attempts]) == ("absent", 0, [1])
     jobs.start("build", "echo second")
     assert jobs.until("build", "done").tail == b"second\n"
     assert jobs.forget("never").exit == 0
+
+
+def test_earlier_runs_are_kept_as_attempts_with_their_logs(jobs: Jobs) -> None:
+    runs = ATTEMPTS + 2
+    for number in range(1, runs + 1):
+        jobs.start("build", f"echo run {number}; exit {number}")
+        jobs.until("build", "done")
+        assert jobs.forget("build", "passing" if number % 2 else "asked").exit == 0
+        assert jobs.forget("build").exit == 0, "what is absent is no attempt"
+    jobs.start("build", "true")
+    found = jobs.until("build", "done").attempts
+    assert [(one.number, one.exit) for one in found] == [(number, number) for number in range(3, runs + 1)]
+    assert [one.why for one in found[:2]] == ["passing", "asked"]
+    assert all(one.finished and one.finished >= one.started for one in found)
+    logs = {path.name: path.read_text() for path in (jobs.directory / "build/attempts").glob("*.log")}
+    assert logs == {f"{number}.log": f"run {number}\n" for number in range(3, runs + 1)}
+    for number in range(3, runs + 1):
+        assert jobs.look("build", attempt=number).tail == f"run {number}\n".encode()
+    assert jobs.look("build", attempt=2).log_size == 0
+
+
+def test_which_jobs_run(jobs: Jobs, tmp_path: Path) -> None:
+    assert jobs.running() == []
+    gate = tmp_path / "gate"
+    jobs.start("one", f"while [ ! -e {gate} ]; do sleep 0.05; done")
+    jobs.start("two", "true")
+    jobs.until("two", "done")
+    assert jobs.running() == ["one"]
+    gate.touch()
+    jobs.until("one", "done")
+    assert jobs.running() == []
 
 
 def test_stop_ends_the_whole_group(jobs: Jobs, tmp_path: Path) -> None:
@@ -163,7 +241,9 @@ def test_a_job_that_vanished_is_lost_not_absent_and_not_done(jobs: Jobs, tmp_pat
     assert jobs.look("build").state == "lost"
     assert jobs.forget("build").exit == 0
     jobs.start("build", "true")
-    assert jobs.until("build", "done").exit == 0
+    job = jobs.until("build", "done")
+    assert job.exit == 0
+    assert [(one.number, one.why, one.exit, one.finished) for one in job.attempts] == [(1, "asked", None, None)]
 
 
 def test_a_job_sees_no_input_and_its_script_is_kept_private(jobs: Jobs) -> None:
@@ -216,6 +296,7 @@ HEAD = b"state done\nstarted 5\npid 7\nresult 0 9\nlog 3 0\n\nabc"
         Answer(0, HEAD.replace(b"started 5", b"started"), b""),
         Answer(0, HEAD.replace(b"log 3 0", b"log 3"), b""),
         Answer(0, b"\xff" + HEAD, b""),
+        Answer(0, HEAD.replace(b"log", b"attempt 1 lost\nlog"), b""),
     ],
 )
 def test_what_is_no_look_is_never_absent(answer: Answer) -> None:
@@ -225,6 +306,17 @@ def test_what_is_no_look_is_never_absent(answer: Answer) -> None:
 
 def test_a_look() -> None:
     assert parse_job(Answer(0, HEAD, b"")) == Job("done", 0, 7, 5.0, 9.0, 3, 0, b"abc")
+    attempts = b"now 12\nattempt 1 lost 1 - -\nattempt 2 failed 2 2 4\nlog"
+    assert parse_job(Answer(0, HEAD.replace(b"log", attempts), b"")) == Job(
+        *("done", 0, 7, 5.0, 9.0, 3, 0, b"abc", 12.0),
+        (Attempt(1, "lost", 1.0), Attempt(2, "failed", 2.0, 2, 4.0)),
+    )
+
+
+@pytest.mark.parametrize("why", ["", "two words", "Lost", "x;y"])
+def test_why_is_one_word(why: str) -> None:
+    with pytest.raises(ValueError, match="not one word"):
+        job_forget_script("/jobs", "build", why)
 
 
 async def test_a_job_outlives_the_connection_and_the_controller(machine: Machine) -> None:

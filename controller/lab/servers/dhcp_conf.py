@@ -3,15 +3,17 @@
 In: the text of the file (and of what it includes). Out: what the daemon would serve, or the first errors with file and
 line as ``dhcpd -t`` prints them. Like the real one it accepts two hosts with one hardware address, an address outside
 every subnet, an empty file; it refuses a missing semicolon, a truncated file, an open string, an unknown option and a
-host name that exists already.
+host name that exists already. Where a statement takes one value or none, the next word must be the semicolon.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn
 
 STRING, WORD, MARK, END = "string", "word", "mark", "end"
 
@@ -27,11 +29,14 @@ ONE_OPTIONS = {
     "subnet-mask", "interface-mtu", "swap-server", "dhcp-lease-time", "dhcp-server-identifier", "time-offset",
     "pxe-system-type", "dhcp-parameter-request-list", "dhcp-max-message-size", "ip-forwarding", "default-ip-ttl",
 }  # fmt: skip
+ONE_VALUE = {
+    "ddns-update-style", "ddns-updates", "default-lease-time", "max-lease-time", "min-lease-time", "log-facility",
+    "use-host-decl-names", "get-lease-hostnames", "update-static-leases", "one-lease-per-client", "ping-check",
+    "always-broadcast",
+}  # fmt: skip
 PARAMETERS = {
-    "authoritative", "ddns-update-style", "ddns-updates", "default-lease-time", "max-lease-time", "min-lease-time",
-    "log-facility", "range", "allow", "deny", "ignore", "use-host-decl-names", "get-lease-hostnames",
-    "update-static-leases", "one-lease-per-client", "server-identifier", "server-name", "lease-file-name", "not",
-    "pid-file-name", "omapi-port", "match", "ping-check", "always-broadcast", "local-address", "boot-unknown-clients",
+    "range", "allow", "deny", "ignore", "server-identifier", "server-name", "lease-file-name",
+    "pid-file-name", "omapi-port", "match", "local-address", "boot-unknown-clients",
     "stash-agent-options", "update-conflict-detection", "always-reply-rfc1048", "adaptive-lease-time-threshold",
 }  # fmt: skip
 
@@ -39,23 +44,24 @@ TOKEN = re.compile(r"[ \t\r]+|\#[^\n]*|(?P<nl>\n)|(?P<string>\"(?:\\.|[^\"\\\n])
                    r"|(?P<word>[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.:][A-Za-z0-9_-]+)*)|(?P<mark>.)")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class Token:
-    kind: str
-    text: str
-    line: int
-    column: int
-    file: str
+    def __init__(self, kind: str, text: str, line: int, column: int, file: str) -> None:
+        self.kind, self.text, self.line, self.column, self.file = kind, text, line, column, file
 
 
-@dataclass(frozen=True, slots=True)
 class Scope:
     """What is said in one block; a host entry is also a scope."""
 
-    kind: str
-    name: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        kind: str,
+        name: str = "",
+        options: dict[str, Any] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        self.kind, self.name = kind, name
+        self.options: dict[str, Any] = options or {}
+        self.facts: dict[str, Any] = facts or {}
 
 
 class Bad(Exception):
@@ -133,6 +139,9 @@ class Parser:
         action = getattr(self, "on_" + head.text.replace("-", "_"), None)
         if action:
             action(scope, head)
+        elif head.text in ONE_VALUE:
+            self.next()
+            self.semicolon()
         elif head.text in PARAMETERS:
             self.skip()
         else:
@@ -153,6 +162,14 @@ class Parser:
 
     def end_block(self) -> None:
         self.next()
+
+    def on_authoritative(self, _scope: Scope, _head: Token) -> None:
+        self.semicolon()
+
+    def on_not(self, _scope: Scope, _head: Token) -> None:
+        if self.next().text != "authoritative":
+            self.fail("expecting assertion")
+        self.semicolon()
 
     def on_include(self, scope: Scope, head: Token) -> None:
         path = self.string()
@@ -262,14 +279,14 @@ class Parser:
             self.fail(f"unknown option dhcp.{name.text}", name)
 
 
-@dataclass(slots=True)
 class Served:
     """What the daemon would answer from: written to the state file when it starts."""
 
-    hosts: list[Scope] = field(default_factory=list)
-    subnets: list[Scope] = field(default_factory=list)
-    defined: set[str] = field(default_factory=set)
-    common: Scope = field(default_factory=lambda: Scope("group"))
+    def __init__(self) -> None:
+        self.hosts: list[Scope] = []
+        self.subnets: list[Scope] = []
+        self.defined: set[str] = set()
+        self.common = Scope("group")
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -7,13 +7,17 @@ State: ``/lab/dhcpd.json`` {running, failed, starts, served}.
 
 from __future__ import annotations
 
-import ipaddress
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from controller.lab.servers.dhcp_conf import Bad, Served, parse
+from controller.lab.servers import syslog
 from controller.lab.servers.kit import Box, count, take, uncovered
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from controller.lab.servers.dhcp_conf import Served
 
 MAIN = "/etc/dhcp/dhcpd.conf"
 BANNER = """Internet Systems Consortium DHCP Server 4.4.3-P1
@@ -31,6 +35,12 @@ process and the information we find helpful for debugging.
 
 exiting.
 """
+STARTED = (
+    "Wrote 0 deleted host decls to leases file.",
+    "Wrote 0 new dynamic host decls to leases file.",
+    "Wrote 0 leases to leases file.",
+    "Server starting service.",
+)
 NOWHERE = {"running": False, "failed": False, "starts": 0, "served": {"hosts": [], "subnets": [], "options": {}}}
 
 
@@ -57,16 +67,18 @@ def main(argv: Sequence[str], box: Box) -> int:
 
 def judge(box: Box, path: str) -> tuple[Served, str]:
     """What the file would serve, and the errors that refuse it ("" when it is good)."""
+    from controller.lab.servers.dhcp_conf import Bad, Served, parse
 
     def read(name: str) -> str:
-        return box.at(name).read_text("utf-8", "surrogateescape")
+        with open(box.path(name), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
 
     try:
         return parse(path, read), ""
     except Bad as bad:
         return Served(), str(bad)
     except OSError as error:
-        return Served(), f"Can't open {path if box.at(path) == error.filename else error.filename}: {error.strerror}"
+        return Served(), f"Can't open {path if box.path(path) == error.filename else error.filename}: {error.strerror}"
 
 
 def start(box: Box) -> str:
@@ -78,6 +90,7 @@ def start(box: Box) -> str:
         state.update(running=not errors, failed=bool(errors), starts=state["starts"] + 1)
         if not errors:
             state["served"] = served.as_json()
+            syslog.log(box, "dhcpd[16]", *STARTED)
     count(box, "dhcpd starts")
     return errors
 
@@ -89,6 +102,8 @@ def stop(box: Box) -> None:
 
 def covers(served: Served, address: str) -> bool:
     """dhcpd listens only where a subnet declaration covers the interface's address."""
+    import ipaddress
+
     if not address:
         return True
     own = ipaddress.ip_address(address.split("/")[0])
@@ -97,6 +112,8 @@ def covers(served: Served, address: str) -> bool:
 
 def lease(state: Mapping[str, Any], mac: str) -> dict[str, Any] | None:
     """What a client with this MAC is told by a running daemon: the first host entry whose address some subnet holds."""
+    import ipaddress
+
     if not state.get("running"):
         return None
     for host in state["served"]["hosts"]:

@@ -1,18 +1,25 @@
 """``exportfs`` of nfs-utils 2.6.2 and nfs-ganesha's export manager over D-Bus, on the SAN of the simulated site.
 
-What is exported is one list in ``/lab/exports.json``: {path, client, options, from}; a node's mount looks there.
+What is exported is one list in ``/lab/exports.json``: {path, client, options, from}; a node's mount looks there, and at the
+service that would serve it (`served`): exportfs lists entries also while no server runs. rpcinfo tells the two apart.
 exportfs quirks as measured: ``-ra`` stops at the first unknown keyword of a file and withdraws all from that line on; a missing
 directory is an error and exported all the same; a blank between client and options gives the world those options.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+import time
 
+from controller.lab.servers import syslog
 from controller.lab.servers.kit import Box, Failed, Uncovered, bundle, replace, uncovered
+from controller.lab.servers.service import activity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 KEYWORDS = {
     "ro", "rw", "sync", "async", "no_root_squash", "root_squash", "all_squash", "no_all_squash", "subtree_check",
@@ -23,6 +30,28 @@ UNSAID = """exportfs: {name} [{line}]: Neither 'subtree_check' or 'no_subtree_ch
   NOTE: this default has changed since nfs-utils version 1.0.x
 """
 VALUED = ("anonuid", "anongid", "fsid", "sec")
+
+
+def served(box: Box) -> list[dict[str, Any]]:
+    """The exports whose server runs at this moment."""
+    return [one for one in box.load("exports", []) if activity(box, _server(one)) == "active"]
+
+
+def _server(one: dict[str, Any]) -> str:
+    return "nfs-ganesha" if one["from"] == "dbus" else "nfs-kernel-server"
+
+
+def rpcinfo(argv: Sequence[str], box: Box) -> int:
+    """``rpcinfo -u HOST nfs 3`` of rpcbind 1.2.6, as measured; every server that has exports must run."""
+    if len(argv) != 5 or argv[1] != "-u" or argv[3:] != ["nfs", "3"]:
+        uncovered("rpcinfo form")
+    if activity(box, "rpcbind") != "active":
+        raise Failed(f"{argv[2]}: RPC: Unable to receive")
+    servers = {_server(one) for one in box.load("exports", [])} or {"nfs-ganesha", "nfs-kernel-server"}
+    if any(activity(box, one) != "active" for one in servers):
+        raise Failed(f"{argv[2]}: RPC: Program not registered")
+    print("program 100003 version 3 ready and waiting")
+    return 0
 
 
 def exportfs(argv: Sequence[str], box: Box) -> int:
@@ -84,7 +113,7 @@ def add(box: Box, client: str, path: str, options: list[str], origin: str) -> in
 
 
 def present(box: Box, paths: Sequence[str]) -> int:
-    missing = [path for path in paths if not box.at(path).is_dir()]
+    missing = [path for path in paths if not os.path.isdir(box.path(path))]
     for path in missing:
         print(f"exportfs: Failed to stat {path}: No such file or directory", file=sys.stderr)
     return 1 if missing else 0
@@ -116,11 +145,11 @@ def readable(box: Box) -> tuple[list[dict[str, Any]], int]:
     """The entries of all files, the first of each client and path, and 1 when something was wrong with them."""
     read: dict[tuple[str, str], dict[str, Any]] = {}
     status = 0
-    folder = box.at("/etc/exports.d")
-    for path in [box.at("/etc/exports"), *(sorted(folder.glob("*.exports")) if folder.is_dir() else [])]:
-        name = "/" + str(path.relative_to(box.root))
+    folder = box.path("/etc/exports.d")
+    more = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    for name in ["/etc/exports", *(f"/etc/exports.d/{one}" for one in more if one.endswith(".exports"))]:
         try:
-            for one in lines(path.read_text() if path.exists() else "", name):
+            for one in lines(box.text(name), name):
                 first = read.setdefault((one["client"], one["path"]), one)
                 if first is not one:
                     status = twice(one, first)
@@ -139,6 +168,8 @@ def twice(one: dict[str, Any], first: dict[str, Any]) -> int:
 
 
 def lines(text: str, name: str) -> Iterator[dict[str, Any]]:
+    import re
+
     for number, line in enumerate(text.replace("\\\n", "  ").split("\n"), 1):
         words = re.findall(r'"[^"]*"|\S+', line.partition("#")[0])
         path = words[0].strip('"') if words else ""
@@ -184,13 +215,13 @@ def show(box: Box, syntax: bool, verbose: bool) -> None:
 
 def write_etab(box: Box) -> None:
     """/var/lib/nfs/etab, which mountd reads: every option spelled out."""
-    folder = box.at("/var/lib/nfs")
-    folder.mkdir(parents=True, exist_ok=True)
+    os.makedirs(box.path("/var/lib/nfs"), exist_ok=True)
+    file = box.path("/var/lib/nfs/etab")
     rows = [
         f"{one['path']}\t{one['client']}({','.join(complete(one['options']))})\n" for one in box.load("exports", [])
     ]
-    if not (folder / "etab").exists() or (folder / "etab").read_text() != "".join(rows):
-        replace(folder / "etab", "".join(rows).encode())
+    if not os.path.exists(file) or box.text("/var/lib/nfs/etab") != "".join(rows):
+        replace(file, "".join(rows).encode())
 
 
 def complete(options: Sequence[str]) -> list[str]:
@@ -212,18 +243,48 @@ def complete(options: Sequence[str]) -> list[str]:
 
 REPLY = "method return time=1795384883.000000 sender=:1.0 -> destination=:1.1 serial=5 reply_serial=2\n"
 MANAGER = "org.ganesha.nfsd.exportmgr."
+SHOW_CLIENTS = "org.ganesha.nfsd.clientmgr.ShowClients"
+
+
+CLIENTS = "nfs-clients"
+"""State of ganesha's client manager: address -> {"nfs": used a file, "at": when it was heard last}."""
+LAST_USE = "nfs-used"
+"""Export id -> when it was used last."""
+
+
+def mount(box: Box, path: str, client: str) -> bool:
+    """A client asks for a path and, when it gets it, reads there. rpc.mountd logs it; ganesha counts and keeps silent."""
+    table = served(box)
+    if not table:
+        return False
+    holding = [one for one in table if f"{path}/".startswith(one["path"].rstrip("/") + "/")]
+    granted = [one for one in holding if one["client"] in (client, "*")]
+    if not any(one["from"] == "dbus" for one in table):
+        syslog.mount(box, client, path, "" if granted else "unmatched host" if holding else "not exported")
+        return bool(granted)
+    with box.edit(CLIENTS, {}) as clients:
+        known = clients.setdefault(client, {"nfs": False, "at": 0.0})
+        known.update(nfs=known["nfs"] or bool(granted), at=time.time())
+    if granted:
+        best = max(granted, key=lambda one: len(one["path"]))
+        with box.edit(LAST_USE, {}) as used:
+            used[str(best.get("id", 0))] = time.time()
+    return bool(granted)
 
 
 def dbus_send(argv: Sequence[str], box: Box) -> int:
     words = [word for word in argv[1:] if word not in ("--system", "--print-reply", "--type=method_call")]
     words = [word for word in words if not word.startswith("--reply-timeout=")]
-    if words[:2] != ["--dest=org.ganesha.nfsd", "/org/ganesha/nfsd/ExportMgr"] or len(words) < 3:
+    clients = words == ["--dest=org.ganesha.nfsd", "/org/ganesha/nfsd/ClientMgr", SHOW_CLIENTS]
+    if not clients and (words[:2] != ["--dest=org.ganesha.nfsd", "/org/ganesha/nfsd/ExportMgr"] or len(words) < 3):
         uncovered("dbus-send form")
     verb, said = words[2].removeprefix(MANAGER), [word.partition(":")[2] for word in words[3:]]
     if box.load("service", {}).get("units", {}).get("nfs-ganesha") == "inactive":
         print("Error org.freedesktop.DBus.Error.ServiceUnknown: The name org.ganesha.nfsd was not provided by any "
               ".service files", file=sys.stderr)  # fmt: skip
         return 1
+    if clients:
+        return show_clients(box)
     if verb in ("AddExport", "UpdateExport"):
         return publish(box, *said)
     if verb == "RemoveExport":
@@ -236,8 +297,10 @@ def dbus_send(argv: Sequence[str], box: Box) -> int:
 
 
 def publish(box: Box, path: str, expression: str) -> int:
+    import re
+
     found = re.fullmatch(r"\s*EXPORT\s*\(\s*Export_Id\s*=\s*(\d+)\s*\)\s*", expression, re.IGNORECASE)
-    blocks = {block["id"]: block for block in ganesha(box.at(path).read_text())} if box.at(path).is_file() else {}
+    blocks = {block["id"]: block for block in ganesha(box.text(path))}
     if not found or int(found[1]) not in blocks:
         print("Error org.freedesktop.DBus.Error.InvalidFileContent: Selected entries in "
               f"{path} invalid because: export entries not found", file=sys.stderr)  # fmt: skip
@@ -265,7 +328,6 @@ def remove(box: Box, number: int) -> int:
 
 
 PROTOCOLS = ("NFSv3", "MNT", "NMLv4", "RQUOTA", "NFSv40", "NFSv41", "NFSv42", "9P")
-STAMP = "   struct {\n      uint64 1795384883\n      uint64 0\n   }\n"
 READ_ONLY, READ_WRITE = 53489824, 53490144
 """The option bits of a client of ganesha 4.3, as seen for NFSv3 over UDP and TCP without squash."""
 
@@ -273,19 +335,48 @@ READ_ONLY, READ_WRITE = 53489824, 53490144
 def show_ids(box: Box) -> int:
     """ShowExports: id, path, which protocols were used, when last; the server's own pseudo root has id 0."""
     seen = {0: "/", **{one["id"]: one["path"] for one in box.load("exports", []) if "id" in one}}
-    used = "".join(
-        f'            struct {{\n               string "{name}"\n               boolean false\n            }}\n'
-        for name in PROTOCOLS
-    )
-    never = "         struct {\n            uint64 0\n            uint64 0\n         }\n"
-    print(f"{REPLY}{STAMP}   array [")
+    used = box.load(LAST_USE, {})
+    print(f"{REPLY}{head(started(box))}   array [")
     for number, path in sorted(seen.items()):
-        print(
-            f'      struct {{\n         uint16 {number}\n         string "{path}"\n         struct {{\n{used}         }}'
-        )
-        print(f"{never}      }}")
+        at = used.get(str(number), 0.0)
+        print(f'      struct {{\n         uint16 {number}\n         string "{path}"')
+        print(f"{protocols({'NFSv3'} if at else set())}{moment(at)}      }}")
     print("   ]")
     return 0
+
+
+def show_clients(box: Box) -> int:
+    """ShowClients: every address that asked anything, by which protocols, and when last (4.3)."""
+    print(f"{REPLY}{head(time.time())}   array [")
+    for address, known in sorted(box.load(CLIENTS, {}).items()):
+        print(f'      struct {{\n         string "::ffff:{address}"')
+        print(f"{protocols({'MNT', 'NFSv3'} if known['nfs'] else {'MNT'})}{moment(known['at'])}      }}")
+    print("   ]")
+    return 0
+
+
+def started(box: Box) -> float:
+    """When ganesha began to count: with the machine."""
+    return os.path.getmtime(box.path("/lab/machine.json"))
+
+
+def head(at: float) -> str:
+    """The time with which each answer begins."""
+    return f"   struct {{\n      uint64 {int(at)}\n      uint64 {int(at % 1 * 1e9)}\n   }}\n"
+
+
+def protocols(used: set[str]) -> str:
+    rows = (
+        f'            struct {{\n               string "{name}"\n'
+        f"               boolean {str(name in used).lower()}\n            }}\n"
+        for name in PROTOCOLS
+    )
+    return f"         struct {{\n{''.join(rows)}         }}\n"
+
+
+def moment(at: float) -> str:
+    seconds, nanoseconds = int(at), int(at % 1 * 1e9)
+    return f"         struct {{\n            uint64 {seconds}\n            uint64 {nanoseconds}\n         }}\n"
 
 
 def display(box: Box, number: int) -> int:
@@ -307,6 +398,8 @@ def display(box: Box, number: int) -> int:
 
 def ganesha(text: str) -> Iterator[dict[str, Any]]:
     """The EXPORT blocks of a ganesha configuration, with one (client, options) pair per client address."""
+    import re
+
     text = re.sub(r"#[^\n]*", "", text)
     for found in re.finditer(r"EXPORT\s*\{((?:[^{}]|\{[^{}]*\})*)\}", text):
         own = re.sub(r"\w+\s*\{[^{}]*\}", "", found[1])
@@ -324,5 +417,7 @@ def ganesha(text: str) -> Iterator[dict[str, Any]]:
 
 
 def setting(block: str, name: str) -> str | None:
+    import re
+
     found = re.search(rf"\b{name}\s*=\s*\"?([^;\"]*)\"?\s*;", block, re.IGNORECASE)
     return found[1].strip() if found else None

@@ -142,9 +142,9 @@ def hostid(_settings: Mapping[str, str], _interface: str) -> None:
 
 
 def root(settings: Mapping[str, str], _interface: str) -> None:
-    """The kernel's root is mounted read-only; by default rc makes it writable, which the server's export forbids."""
+    """The kernel mounts the root read-only; by default rc makes it writable, which only the server's export still forbids."""
     if yes(settings, "root_rw_mount"):
-        say("Mounting root filesystem rw: the export is read-only, writes will fail")
+        act("/sbin/mount", "-uw", "/")
 
 
 def critical(_settings: Mapping[str, str], _interface: str) -> None:
@@ -216,8 +216,18 @@ def sshd(settings: Mapping[str, str], _interface: str) -> None:
     for kind in ("rsa", "ecdsa", "ed25519"):
         if not Path(f"/etc/ssh/ssh_host_{kind}_key").exists():
             say(f"Generating {kind.upper()} host key.")
-    say("Performing sanity check on sshd configuration.\nStarting sshd.")
+    act("/usr/sbin/service", "sshd", "onestart")
     event("sshd")
+
+
+def syslogd(settings: Mapping[str, str], _interface: str) -> None:
+    if yes(settings, "syslogd_enable"):
+        act("/usr/sbin/service", "syslogd", "onestart")
+
+
+def cron(settings: Mapping[str, str], _interface: str) -> None:
+    if yes(settings, "cron_enable"):
+        act("/usr/sbin/service", "cron", "onestart")
 
 
 def jail(settings: Mapping[str, str], _interface: str) -> None:
@@ -232,5 +242,6 @@ def ezjail(settings: Mapping[str, str], _interface: str) -> None:
 
 ACTIONS: Final[Mapping[str, Callable[[Mapping[str, str], str], None]]] = {
     "hostid": hostid, "root": root, "mountcritlocal": critical, "hostname": hostname, "netif": netif, "iscsid": iscsid,
-    "iscsictl": iscsictl, "mountlate": late, "sshd": sshd, "jail": jail, "ezjail": ezjail,
+    "iscsictl": iscsictl, "mountlate": late, "sshd": sshd, "syslogd": syslogd, "cron": cron, "jail": jail,
+    "ezjail": ezjail,
 }  # fmt: skip

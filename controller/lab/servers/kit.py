@@ -2,22 +2,26 @@
 
 In: a root directory (``/`` inside a machine, a temporary directory in tests). Out: files below that root, text on
 stdout and stderr. It never touches anything outside the root.
+
+A look at a site runs a dozen of these commands, each in a Python of its own, where imports cost more than all the rest. So what
+every look asks imports little (`tests/site/test_start.py` says what not), and what is rare imports in its own functions.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import fcntl
-import json
 import os
 import posixpath
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+
+from controller.lab import quickjson as json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any, NoReturn
 
 UNCOVERED = 70
 """Exit status of a stand-in that was asked something no reference describes (EX_SOFTWARE of sysexits(3))."""
@@ -35,62 +39,97 @@ class Failed(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
 class Box:
     """One machine as its stand-ins see it."""
 
-    root: Path
-    cwd: str = "/"
-    env: dict[str, str] = field(default_factory=dict)
+    def __init__(self, root: str | Path, cwd: str = "/", env: Mapping[str, str] | None = None) -> None:
+        self.root, self.cwd, self.env = os.fspath(root), cwd, env or {}
 
-    def at(self, path: str) -> Path:
+    def path(self, inside: str) -> str:
         """The real place of a path as the machine names it; relative paths start at the working directory."""
-        absolute = posixpath.normpath(posixpath.join(self.cwd, path))
-        return self.root / absolute.lstrip("/")
+        absolute = posixpath.normpath(posixpath.join(self.cwd, inside))
+        return posixpath.join(self.root, absolute.lstrip("/"))
+
+    def at(self, inside: str) -> Path:
+        """The same for commands that make and walk directories: a build's, not a look's."""
+        from pathlib import Path
+
+        return Path(self.path(inside))
 
     def chdir(self, path: str) -> Box:
         return Box(self.root, posixpath.normpath(posixpath.join(self.cwd, path)), self.env)
 
     @property
     def lab(self) -> Path:
-        return self.root / "lab"
+        return self.at("/lab")
+
+    def text(self, inside: str) -> str:
+        """What a file says; nothing when there is none."""
+        try:
+            with open(self.path(inside)) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
 
     def load(self, name: str, default: Any) -> Any:
-        """The state file ``/lab/<name>.json``, or the default when there is none."""
+        """The state file ``/lab/<name>.json``, or a copy of the default when there is none."""
         try:
-            return json.loads((self.lab / f"{name}.json").read_text())
+            with open(self.path(f"/lab/{name}.json")) as file:
+                return json.load(file)
         except FileNotFoundError:
-            return copy.deepcopy(default)
+            return json.loads(json.dumps(default))
 
-    @contextlib.contextmanager
-    def edit(self, name: str, default: Any) -> Iterator[Any]:
-        """Change a state file under a lock; it is replaced whole, and only when it differs."""
-        file = self.lab / f"{name}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.with_name(f".{file.stem}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            value = self.load(name, default)
-            before = json.dumps(value, sort_keys=True)
-            yield value
-            if json.dumps(value, sort_keys=True) != before or not file.exists():
-                replace(file, json.dumps(value, indent=1, sort_keys=True).encode())
+    def edit(self, name: str, default: Any) -> Edit:
+        """`with` it, the same value can be changed."""
+        return Edit(self, name, default)
 
     def refuse(self, argv: Sequence[str], why: str) -> int:
         """Note the question in ``/lab/uncovered`` so that a test can fail on it."""
-        self.lab.mkdir(parents=True, exist_ok=True)
-        with (self.lab / "uncovered").open("a") as notes:
+        os.makedirs(self.path("/lab"), exist_ok=True)
+        with open(self.path("/lab/uncovered"), "a") as notes:
             notes.write(" ".join(argv) + (f"  ({why})" if why else "") + "\n")
         print(f"{argv[0]}: not covered by the reference: {' '.join(argv)} {why}".rstrip(), file=sys.stderr)
         return UNCOVERED
 
 
-def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a whole file by temporary name and rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
+class Edit:
+    """Change a state file under a lock; it is replaced whole, and only when it differs and nothing was raised."""
+
+    def __init__(self, box: Box, name: str, default: Any) -> None:
+        self._box, self._name, self._default = box, name, default
+        self._file = box.path(f"/lab/{name}.json")
+
+    def __enter__(self) -> Any:
+        folder, name = posixpath.split(self._file)
+        os.makedirs(folder, exist_ok=True)
+        self._lock = open(posixpath.join(folder, f".{name.removesuffix('.json')}.lock"), "a")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._value = self._box.load(self._name, self._default)
+        self._before = json.dumps(self._value, sort_keys=True)
+        return self._value
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lock:
+            after = json.dumps(self._value, sort_keys=True)
+            if kind is None and (after != self._before or not posixpath.exists(self._file)):
+                replace(self._file, after.encode())
+
+
+def replace(path: str, content: bytes, mode: int = 0o644) -> None:
+    """Write a whole file by a temporary name, which is this process's own, and rename."""
+    folder, name = posixpath.split(path)
+    fresh = posixpath.join(folder, f".{name}.{os.getpid()}")
+    with open(fresh, "wb") as file:
         file.write(content)
-    os.chmod(name, mode)
-    os.replace(name, path)
+    os.chmod(fresh, mode)
+    os.replace(fresh, path)
+
+
+def program(*argv: str) -> None:
+    """Run a program of this computer, which must succeed."""
+    status = os.spawnv(os.P_WAIT, argv[0], argv)
+    if status:
+        raise RuntimeError(f"{' '.join(argv)}: exit status {status}")
 
 
 def uncovered(why: str) -> NoReturn:

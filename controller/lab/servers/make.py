@@ -1,9 +1,10 @@
 """``make`` in a FreeBSD source tree: the targets that turn a checkout into a root file system, in about a second.
 
-In: KERNCONF, KERNCONFDIR, SRCCONF, __MAKE_CONF, DESTDIR, TARGET as the real build takes them, MAKEOBJDIRPREFIX from the
-environment, and ``/lab/build.json`` {"seconds": how long a whole build takes, "fail": one of link, compile, install,
-early (buildworld) or kernel (buildkernel)}. Out: the log of a real build (markers complete, lines shortened), objects
-that the install targets need, a root file system in DESTDIR. Runs are counted in ``/lab/counters.json``.
+In: KERNCONF, KERNCONFDIR, SRCCONF, __MAKE_CONF, DESTDIR, TARGET as the real build takes them, MAKEOBJDIRPREFIX and
+WITH_META_MODE from the environment, and ``/lab/build.json`` {"seconds": how long a whole build takes, "fail": one of link,
+compile, install, early (buildworld), kernel (buildkernel) or full (installworld finds no room for its last file)}. Out: the
+log of a real build (markers complete, lines shortened), objects that the install targets need, a root file system in
+DESTDIR. Runs are counted in ``/lab/counters.json``, those in META_MODE with filemon(4) under a name of their own as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from controller.lab.servers import rootfs
+from controller.lab.servers import kld, rootfs
 from controller.lab.servers.kit import Box, Failed, count, take, uncovered
 
 DATA: Final = Path(__file__).parent / "data"
@@ -61,6 +62,7 @@ def main(argv: Sequence[str], box: Box) -> int:
         tree = checkout(call)
         for name in call.targets:
             count(box, name)
+            meta_mode(call, name)
             globals()[name](call, tree)
     except Failed as failed:
         print(failed, flush=True)
@@ -128,6 +130,15 @@ def knobs(call: Call) -> frozenset[str]:
     return frozenset(re.findall(r"^\s*(WITH(?:OUT)?_[A-Z0-9_]+)\s*[?:+]?=", text, re.M))
 
 
+def meta_mode(call: Call, target: str) -> None:
+    if not call.source.env.get("WITH_META_MODE"):
+        return
+    if not kld.is_loaded(call.source, "filemon"):
+        print("make: The filemon module (/dev/filemon) is not loaded.", flush=True)
+        return
+    count(call.source, f"{target} in META_MODE")
+
+
 def buildworld(call: Call, tree: Tree) -> None:
     settings = call.source.load("build", {})
     if settings.get("fail") in WORLD_FAILURES:
@@ -161,6 +172,9 @@ def installworld(call: Call, tree: Tree) -> None:
     )
     told(call, "installworld", ["Install check world", "Making hierarchy"])
     rootfs.world(destination(call), built["release"], frozenset(built["options"]))
+    if call.source.load("build", {}).get("fail") == "full":
+        print(f"install: {call.get('DESTDIR')}/lib/libc.so.7: No space left on device\n*** Error code 71\n\nStop.")
+        raise Failed("make: stopped in " + call.source.cwd, 2)
     told(
         call,
         "installworld",
@@ -182,7 +196,8 @@ def installkernel(call: Call, tree: Tree) -> None:
     built = kept(tree.objects / "sys" / name / "kernel.json", f'ERROR: No kernel "{name}" to install.')
     told(call, "installkernel", ["Install check kernel", f"Installing kernel {name} on {now()}"])
     folder = call.get("INSTKERNNAME", "kernel")
-    rootfs.kernel(destination(call), folder, f"{built['release']} releng/{built['revision']} {built['ident']}")
+    what = f"{built['release']} releng/{built['revision']} {built['ident']}"
+    rootfs.kernel(destination(call), folder, what, tree.cpu)
     told(call, "installkernel", [f"Installing kernel {name} completed on {now()}"])
 
 
@@ -211,7 +226,9 @@ def told(call: Call, target: str, markers: Sequence[str]) -> None:
 
 def play(call: Call, log: str, target: str, names: Mapping[str, str]) -> None:
     """Print a real log with today's dates and this tree's names, spread over the target's share of the time."""
-    lines = json.loads((DATA / f"{log}.json").read_text())["lines"]
+    said: list[str] = json.loads((DATA / f"{log}.json").read_text())["lines"]
+    # The recorded builds were given -DNO_CLEAN.
+    lines = [line for line in said if call.get("NO_CLEAN") or "instead of NO_CLEAN" not in line]
     started, part = time.time(), 0.0
     for line in lines:
         if line.startswith(">>> ") and part:

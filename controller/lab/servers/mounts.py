@@ -6,15 +6,16 @@ tree. State: ``/lab/state/vm-mounts.json``, in the order of mounting.
 
 from __future__ import annotations
 
-import json
-import subprocess
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from controller.lab.servers.kit import Box, Failed, bundle, uncovered
+from controller.lab import quickjson as json
+from controller.lab.servers.kit import Box, Failed, bundle, program, uncovered
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 Row = dict[str, str]
 STATE = "state/vm-mounts"
@@ -47,7 +48,7 @@ def mount(argv: Sequence[str], box: Box) -> int:
         uncovered("mount form")
     source, where = names[0], str(names[1]).rstrip("/") or "/"
     kind = kind or ("nfs" if ":" in source else "ufs")
-    if not box.at(where).is_dir():
+    if not os.path.isdir(box.path(where)):
         raise Failed(f"mount: {where}: No such file or directory", 1)
     if kind == "nfs":
         attach(box, source, where)
@@ -64,18 +65,17 @@ def attach(box: Box, source: str, where: str) -> None:
     place = granted(box, server, path)
     if place is None:
         raise Failed(f"[tcp] {source}: Permission denied", 1)
-    subprocess.run(["/.machine/usr/bin/mount", "--bind", str(place), str(box.at(where))], check=True)
+    program("/.machine/usr/bin/mount", "--bind", place, box.path(where))
 
 
-def granted(box: Box, server: str, path: str) -> Path | None:
+def granted(box: Box, server: str, path: str) -> str | None:
     """Where an export of a server is seen from here, if it is exported to this machine's address."""
-    file = box.at(f"{NET}/{server}/lab/exports.json")
-    exports: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    exports: list[dict[str, Any]] = json.loads(box.text(f"{NET}/{server}/lab/exports.json") or "[]")
     own = str(box.load("machine", {}).get("address", "")).partition("/")[0]
     for one in exports:
         inside = path == one["path"] or path.startswith(one["path"].rstrip("/") + "/")
         if inside and one["client"] in (own, "*", "<world>"):
-            return box.at(f"{NET}/{server}/root{path}")
+            return box.path(f"{NET}/{server}/root{path}")
     return None
 
 
@@ -108,7 +108,7 @@ def umount(argv: Sequence[str], box: Box) -> int:
             raise Failed(f"umount: {where}: not a file system root directory", 1)
         rows.remove(found[-1])
     if found[-1]["kind"] == "nfs":
-        subprocess.run(["/.machine/usr/bin/umount", str(box.at(found[-1]["at"]))], check=True)
+        program("/.machine/usr/bin/umount", box.path(found[-1]["at"]))
     return 0
 
 
@@ -118,7 +118,7 @@ def chroot(argv: Sequence[str], box: Box) -> int:
 
     if len(argv) < 3 or argv[2] not in ("pw", "pwd_mkdb", "tar"):
         uncovered("chroot command")
-    if not box.at(argv[1]).is_dir():
+    if not os.path.isdir(box.path(argv[1])):
         print(f"chroot: {argv[1]}: No such file or directory", file=sys.stderr)
         return 1
-    return run(list(argv[2:]), replace(box, root=box.at(argv[1]), cwd="/"))
+    return run(list(argv[2:]), Box(box.path(argv[1]), "/", box.env))

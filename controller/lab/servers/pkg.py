@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from controller.lab.machine import standin
 from controller.lab.servers import mounts
 from controller.lab.servers.kit import Box, Failed, Uncovered, take, uncovered
 from controller.lab.servers.rootfs import put, remove
@@ -148,6 +147,8 @@ def files(root: Path, name: str) -> None:
     if name != "ezjail":
         put(local / "bin" / name, f"{name} of the simulated site\n", 0o555)
         return
+    from controller.lab.machine import standin
+
     put(local / "bin/ezjail-admin", standin("controller.lab.standins.main"), 0o555)
     put(
         local / "etc/ezjail.conf.sample",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,25 @@ class VmPlan:
     share: str = "/mnt/jailops"
     source_dir: str = "/usr/src"
     object_dir: str = "/usr/obj"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPlan:
+    """What runs a build VM on a hypervisor: QEMU with a disk image, or libvirt, which calls it `name`."""
+
+    vm: str
+    name: str
+    disk: str = ""
+    bridge: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorPlan:
+    """A machine of its own. What a San or boot server does beside its own work is not played here."""
+
+    name: str
+    address: str
+    guests: tuple[GuestPlan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,12 @@ class SitePlan:
     sans: tuple[SanPlan, ...] = ()
     boot_servers: tuple[BootPlan, ...] = ()
     nodes: tuple[NodePlan, ...] = ()
+    hypervisors: tuple[HypervisorPlan, ...] = ()
+
+    @property
+    def guests(self) -> frozenset[str]:
+        """The build VMs that a hypervisor switches on."""
+        return frozenset(guest.vm for one in self.hypervisors for guest in one.guests)
 
     @classmethod
     def of(cls, documents: Iterable[Mapping[str, Any]]) -> SitePlan:
@@ -64,6 +89,7 @@ class SitePlan:
             tuple(_san(name, spec) for name, spec in by_kind.get("San", [])),
             tuple(_boot_server(name, spec, "".join(gateways[:1])) for name, spec in by_kind.get("BootServer", [])),
             tuple(_node(name, spec) for name, spec in by_kind.get("Host", [])),
+            tuple(_hypervisors(by_kind.get("BuildVM", []))),
         )
 
 
@@ -71,6 +97,20 @@ def _vm(name: str, spec: Mapping[str, Any]) -> VmPlan:
     plan = VmPlan(name, str(spec["ssh"]["address"]))
     said = {"share": spec.get("share"), "source_dir": spec.get("sourceDir"), "object_dir": spec.get("objectDir")}
     return VmPlan(plan.name, plan.address, **{key: str(value) for key, value in said.items() if value})
+
+
+def _hypervisors(vms: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[HypervisorPlan]:
+    """One for each address, called as the controller does: after the first of its build VMs."""
+    found: dict[str, list[GuestPlan]] = {}
+    for name, spec in sorted(vms, key=lambda one: one[0]):
+        if "vm" not in spec:
+            continue
+        vm = spec["vm"]
+        qemu, domain = vm.get("qemu") or {}, (vm.get("libvirt") or {}).get("domain", name)
+        guest = GuestPlan(name, str(domain), str(qemu.get("disk", "")), str(qemu.get("bridge", "")))
+        found.setdefault(str(vm["hypervisor"]["ssh"]["address"]), []).append(guest)
+    for address, guests in found.items():
+        yield HypervisorPlan(f"{guests[0].vm}:hypervisor", address, tuple(guests))
 
 
 def _san(name: str, spec: Mapping[str, Any]) -> SanPlan:

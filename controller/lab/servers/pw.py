@@ -16,7 +16,7 @@ FIELDS = {"u": 2, "g": 3, "c": 7, "d": 8, "s": 9}
 
 
 def main(argv: Sequence[str], box: Box) -> int:
-    args, root = list(argv[1:]), box.root
+    args, root = list(argv[1:]), box.at("/")
     if args[:1] == ["-R"]:
         root = box.at(args[1])
         args = args[2:]

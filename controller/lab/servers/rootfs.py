@@ -256,11 +256,16 @@ def distribution(root: Path, release: str, options: frozenset[str]) -> None:
     put(root / "COPYRIGHT", "The FreeBSD Project\n")
 
 
-def kernel(root: Path, folder: str, what: str) -> None:
+MACHINES: Final = {"amd64": 62, "i386": 3, "arm64": 183, "aarch64": 183}
+"""e_machine of elf(5)."""
+
+
+def kernel(root: Path, folder: str, what: str, cpu: str = "amd64") -> None:
     """installkernel: whatever kernel directory was there is deleted first."""
     remove(root / "boot" / folder)
     (root / "boot" / folder).mkdir(parents=True)
-    put(root / "boot" / folder / "kernel", f"\n@(#)FreeBSD {what}\n", 0o555)
+    head = bytes([*b"\x7fELF", 1 if cpu == "i386" else 2, 1, 1, 9, *[0] * 8, 2, 0, MACHINES[cpu], 0])
+    put(root / "boot" / folder / "kernel", f"{head.decode('latin-1')}\n@(#)FreeBSD {what}\n", 0o555, "latin-1")
     for module in ("iscsi", "nullfs", "fdescfs", "tmpfs", "procfs"):
         put(root / "boot" / folder / f"{module}.ko", f"{module}\n", 0o555)
     put(root / "boot" / folder / "linker.hints", "hints\n")
@@ -283,11 +288,11 @@ def databases(etc: Path) -> None:
     put(etc / "spwd.db", "".join(":".join(r) + "\n" for r in rows), 0o600)
 
 
-def put(path: Path, text: str, mode: int = 0o644) -> None:
+def put(path: Path, text: str, mode: int = 0o644, encoding: str = "utf-8") -> None:
     """Write a file as install(1) does: the old one is replaced, whatever its mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding)
     path.chmod(mode)
 
 

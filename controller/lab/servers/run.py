@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import posixpath
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from pathlib import Path
-from typing import Final
 
 from controller.lab.servers.kit import Box, Failed, Uncovered
 
-Command = Callable[[Sequence[str], Box], int]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final
+
+    Command = Callable[[Sequence[str], Box], int]
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "dhcpd": ("dhcpd", "main"),
@@ -22,12 +23,16 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "tgtadm": ("tgt", "main"),
     "tgt-admin": ("tgt_admin", "main"),
     "exportfs": ("exports", "exportfs"),
+    "rpcinfo": ("exports", "rpcinfo"),
     "dbus-send": ("exports", "dbus_send"),
     "make": ("make", "main"),
+    "cc": ("cc", "main"),
     "svnlite": ("svn", "main"),
     "svnliteversion": ("svn", "version"),
     "tar": ("tar", "main"),
     "bsdtar": ("tar", "main"),
+    "kldstat": ("kld", "kldstat"),
+    "kldload": ("kld", "kldload"),
     "pkg": ("pkg", "main"),
     "pw": ("pw", "main"),
     "pwd_mkdb": ("pw", "pwd_mkdb"),
@@ -35,20 +40,29 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "umount": ("mounts", "umount"),
     "chroot": ("mounts", "chroot"),
     "chown": ("owner", "chown"),
+    "systemd-run": ("units", "systemd_run"),
+    "systemctl-units": ("units", "systemctl"),
+    "journalctl": ("syslog", "journalctl"),
+    "journalctl-units": ("units", "journalctl"),
+    "qemu-system-x86_64": ("guest", "qemu"),
+    "libvirt-guest": ("guest", "libvirt_guest"),
+    "virsh": ("guest", "virsh"),
+    "ip": ("guest", "ip"),
+    "who": ("guest", "who"),
 }
 """Command to (module of this package, function). The module is read only when its command runs."""
 
 
 def main(argv: Sequence[str]) -> int:
     name = posixpath.basename(argv[0])
-    box = Box(Path("/"), os.getcwd(), dict(os.environ))
+    box = Box("/", os.getcwd(), os.environ)
     return run([name, *argv[1:]], box)
 
 
 def run(argv: Sequence[str], box: Box) -> int:
     """Run a command against any root; the tables of the tests come in here."""
     module, function = COMMANDS[argv[0]]
-    command: Command = getattr(import_module(f"controller.lab.servers.{module}"), function)
+    command: Command = getattr(__import__(f"controller.lab.servers.{module}", fromlist=[function]), function)
     try:
         return command(argv, box)
     except Uncovered as why:

@@ -1,6 +1,7 @@
 """``systemctl``, ``service``, ``ss`` and ``dbus-send`` front for the daemons of the simulated Debian machines.
 
-isc-dhcp-server is the only unit with a life of its own (see dhcpd.py); the others are up until someone stops them.
+isc-dhcp-server is the only unit with a life of its own (see dhcpd.py); the others are up until someone stops them, and
+then nobody is served (`exports.served`, and TFTP in `controller.lab.site`).
 With ``{"start_limit": true}`` in ``/lab/service.json`` systemd's limit of five starts in ten seconds holds.
 """
 
@@ -8,17 +9,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 
-from controller.lab.servers import dhcpd
+from controller.lab.servers import dhcpd, units
 from controller.lab.servers.kit import Box, uncovered
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DHCP = "isc-dhcp-server"
+TFTP = "tftpd-hpa"
 OTHERS = {"tgt", "nfs-kernel-server", "nfs-server", "nfs-ganesha", "tftpd-hpa", "rpcbind", "ssh", "isc-dhcp-server"}
+ALIASES = {"nfs-server": "nfs-kernel-server"}
 STARTS, SECONDS = 5, 10.0
 
 
 def systemctl(argv: Sequence[str], box: Box) -> int:
+    if argv[-1].startswith("jailops-vm-"):
+        return units.systemctl(argv, box)
     args = [word for word in argv[1:] if word not in ("--quiet", "-q", "--no-pager", "--no-ask-password")]
     quiet = len(args) != len(argv) - 1
     if len(args) != 2 or args[1].removesuffix(".service") not in OTHERS:
@@ -36,6 +44,7 @@ def service(argv: Sequence[str], box: Box) -> int:
 
 
 def act(box: Box, verb: str, unit: str, quiet: bool) -> int:
+    unit = ALIASES.get(unit, unit)
     if verb == "is-active":
         if not quiet:
             print(activity(box, unit))
@@ -124,7 +133,7 @@ def ss(argv: Sequence[str], box: Box) -> int:
         uncovered("ss form")
     if "H" not in letters:
         print("State  Recv-Q Send-Q Local Address:Port Peer Address:PortProcess")
-    ports = [67] if activity(box, DHCP) == "active" else []
-    for port in [*ports, 69]:
+    ports = {DHCP: 67, TFTP: 69}
+    for port in (port for unit, port in ports.items() if activity(box, unit) == "active"):
         print(f"UNCONN 0      0      {f'0.0.0.0:{port}':>18}      0.0.0.0:*          ")
     return 0

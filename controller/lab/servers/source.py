@@ -1,7 +1,8 @@
 """The stand-in of git.freebsd.org: a repository so small that a clone takes no time, with the same commits everywhere.
 
-`make_git` writes a bare repository with branches releng/13.2 (RELEASE, then RELEASE-p1) and releng/12.1; `make_svn` the
-same trees for svnlite. Authors and dates are fixed, so the commit names below are always right.
+`make_git` writes a bare repository with branches releng/13.2 (RELEASE, then RELEASE-p1) and releng/12.1, and with the annotated
+tag of the first RELEASE; `make_svn` the same for 10.4, as revisions for svnlite. Authors and dates are fixed, so the commit
+names below are always right.
 """
 
 from __future__ import annotations
@@ -12,15 +13,33 @@ from pathlib import Path
 from typing import Final
 
 URL: Final = "https://git.freebsd.org/src.git"
-COMMIT_13_2: Final = "e3b2dd50144ac3af7d341ea28dbc801890e84d93"
-COMMIT_13_2_P1: Final = "063fb0ed8a2ca618c07df185aec93519e9f2f596"
-COMMIT_12_1: Final = "d50c718c0ced8213ed1130e0be6dcb5087131da4"
+COMMIT_13_2: Final = "062f831e8f32ae25f6292e1365700f86a5146e45"
+COMMIT_13_2_P1: Final = "0f8f2deae146563f04d5fe967daeef478ec249ba"
+COMMIT_12_1: Final = "add4528e7f9f4265aeab804f68917c0859bf6254"
 """What the stand-in's branches hold; the same on every computer."""
-SVN_URL: Final = "https://svn.freebsd.org/base/releng/10.4"
+TAG: Final = "release/13.2.0"
+"""Of `COMMIT_13_2`."""
+SVN_SERVER: Final = "https://svn.freebsd.org/"
+SVN_URL: Final = f"{SVN_SERVER}base/releng/10.4"
 SVN_REVISION: Final = 324094
+SVN_REVISION_P1: Final = 324741
 
 CONFIGS: Final = {arch: f"cpu HAMMER\nident GENERIC\noptions NFSCL\noptions NFS_ROOT\ndevice md # {arch}\n"
                   for arch in ("amd64", "i386", "arm64")}  # fmt: skip
+
+
+OPTIONS: Final = (
+    "WITHOUT_BLUETOOTH WITHOUT_BOOT WITHOUT_CALENDAR WITHOUT_CLANG WITHOUT_DICT WITHOUT_EXAMPLES WITHOUT_FINGER"
+    " WITHOUT_FLOPPY WITHOUT_GAMES WITHOUT_HAST WITHOUT_HTML WITHOUT_INCLUDES WITHOUT_INET6 WITHOUT_KERBEROS WITHOUT_LIB32"
+    " WITHOUT_LOCALES WITHOUT_LPR WITHOUT_MAIL WITHOUT_MAN WITHOUT_MAN_UTILS WITHOUT_NETGRAPH WITHOUT_NLS WITHOUT_NTP"
+    " WITHOUT_PPP WITHOUT_RESCUE WITHOUT_ROUTED WITHOUT_SENDMAIL WITHOUT_SHAREDOCS WITHOUT_SVNLITE WITHOUT_TALK WITHOUT_TCSH"
+    " WITHOUT_TESTS WITHOUT_TOOLCHAIN WITHOUT_UNBOUND WITHOUT_WIRELESS WITHOUT_ZFS WITH_SVN"
+)
+"""Files below tools/build/options that every release has; META_MODE came with 11, DEBUG_FILES with 12."""
+
+
+def options(revision: str) -> list[str]:
+    return [*OPTIONS.split(), *(["WITHOUT_DEBUG_FILES", "WITH_META_MODE"] if not revision.startswith("10.") else [])]
 
 
 def tree(revision: str, branch: str) -> Mapping[str, str]:
@@ -30,6 +49,7 @@ def tree(revision: str, branch: str) -> Mapping[str, str]:
         "Makefile.inc1": "# What a real one does, controller.lab.servers.make does.\n",
         "UPDATING": "Updating Information for users of FreeBSD.\n",
         "sys/conf/newvers.sh": f'TYPE="FreeBSD"\nREVISION="{revision}"\nBRANCH="{branch}"\n',
+        **{f"tools/build/options/{name}": f"Set to know more about {name}.\n" for name in options(revision)},
         **{f"sys/{arch}/conf/GENERIC": text for arch, text in CONFIGS.items()},
     }
 
@@ -64,12 +84,15 @@ def stream() -> str:
         )
         for path, text in tree(revision, branch).items():
             out.append(f"M 100644 inline {path}\ndata {len(text.encode())}\n{text}")
+    said = "FreeBSD 13.2\n"
+    out.append(f"tag {TAG}\nfrom {COMMIT_13_2}\ntagger re <re@example.org> 1681200000 +0000\ndata {len(said)}\n{said}")
     return "\n".join([*out, "done\n"])
 
 
 def make_svn(lab: Path) -> None:
     """Put the repository of a 10.4 tree where the stand-in of svnlite finds it."""
-    for path, text in tree("10.4", "RELEASE").items():
-        file = lab / "svn" / SVN_URL.replace("/", "_") / str(SVN_REVISION) / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    for revision, branch in ((SVN_REVISION, "RELEASE"), (SVN_REVISION_P1, "RELEASE-p1")):
+        for path, text in tree("10.4", branch).items():
+            file = lab / "svn" / SVN_URL.replace("/", "_") / str(revision) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)

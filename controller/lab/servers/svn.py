@@ -1,6 +1,7 @@
 """``svnlite`` and ``svnliteversion`` over stand-in repositories: a folder per URL with one sub-folder per revision.
 
-A repository at ``/lab/svn/<url with every / as _>`` holds ``<revision>/…``; a working copy keeps ``.svn/lab.json``.
+A repository at ``/lab/svn/<url with every / as _>`` holds ``<revision>/…``; a working copy keeps ``.svn/lab.json``. The server
+of FreeBSD answers, and says so of what it does not have; no other can be reached.
 ``{"interrupt": true}`` in ``/lab/svn.json`` cuts the next checkout short, after which cleanup and update mend it.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.lab.servers.kit import Box, Failed, Uncovered, take
+from controller.lab.servers.source import SVN_SERVER
 
 
 def main(argv: Sequence[str], box: Box) -> int:
@@ -36,6 +38,8 @@ def main(argv: Sequence[str], box: Box) -> int:
 
 def repository(box: Box, url: str) -> Path:
     place = box.lab / "svn" / url.replace("/", "_")
+    if not place.is_dir() and url.startswith(SVN_SERVER):
+        raise Failed(f"svn: E170000: URL '{url}' doesn't exist", 1)
     if not place.is_dir():
         raise Failed(f"svn: E170013: Unable to connect to a repository at URL '{url}'", 1)
     return place

@@ -8,13 +8,16 @@ decimal megabytes, a missing backing file is an "invalid request", a target with
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 from controller.lab.servers.kit import Box, Failed, bundle, take, uncovered
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 NOTHING: dict[str, Any] = {"targets": {}, "accounts": {}}
 CONF = "/etc/tgt/targets.conf"
@@ -29,7 +32,7 @@ LONG = {
 
 def main(argv: Sequence[str], box: Box) -> int:
     ask = options(argv[1:])
-    while (box.lab / "tgt-stopped").exists():
+    while os.path.exists(box.path("/lab/tgt-stopped")):
         time.sleep(0.1)
     if box.load("service", {}).get("units", {}).get("tgt") == "inactive":
         print("tgtadm: failed to send request hdr to tgt daemon, Transport endpoint is not connected", file=sys.stderr)
@@ -62,7 +65,7 @@ def options(words: Sequence[str]) -> dict[str, str]:
             found[letter] = "" if letter == "!" else value or take(rest, word)
         else:
             args += [word + ("=" + value if value else "")]
-            if re.fullmatch(r"-[A-Za-z]", word):
+            if len(word) == 2 and word[0] == "-" and word[1].isascii() and word[1].isalpha():
                 args.append(take(rest, word))
     found.update({letter or "": value for letter, value in bundle(args, "LomtTlbIQupPnvYEfyscC")})
     if "" in found:
@@ -75,7 +78,8 @@ def target(state: dict[str, Any], ask: dict[str, str]) -> dict[str, Any]:
         raise Failed("'tid' option is necessary", 22)
     if ask["t"] not in state["targets"]:
         raise Failed(NO_TARGET, 22)
-    return cast("dict[str, Any]", state["targets"][ask["t"]])
+    found: dict[str, Any] = state["targets"][ask["t"]]
+    return found
 
 
 def target_new(_box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:
@@ -123,16 +127,17 @@ def lun_new(box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:
     one = target(state, ask)
     if ask["l"] in one["luns"] or ask["l"] == "0":
         raise Failed("this logical unit number already exists", 22)
-    if "b" not in ask or not box.at(ask["b"]).exists():
+    if "b" not in ask or not os.path.exists(box.path(ask["b"])):
         raise Failed("invalid request", 22)
-    one["luns"][ask["l"]] = {"path": ask["b"], "params": {}, "bytes": box.at(ask["b"]).stat().st_size}
+    one["luns"][ask["l"]] = {"path": ask["b"], "params": {}, "bytes": os.path.getsize(box.path(ask["b"]))}
 
 
 def lun(state: dict[str, Any], ask: dict[str, str]) -> dict[str, Any]:
     luns = target(state, ask)["luns"]
     if ask.get("l") not in luns:
         raise Failed("can't find the logical unit", 22)
-    return cast("dict[str, Any]", luns[ask["l"]])
+    found: dict[str, Any] = luns[ask["l"]]
+    return found
 
 
 def lun_update(box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:
@@ -140,7 +145,7 @@ def lun_update(box: Box, state: dict[str, Any], ask: dict[str, str]) -> None:
     for pair in ask.get("P", "").split(","):
         name, _, value = pair.partition("=")
         if name == "path":
-            one.update(path=value, bytes=box.at(value).stat().st_size)
+            one.update(path=value, bytes=os.path.getsize(box.path(value)))
         else:
             one["params"][name] = value
 

@@ -6,24 +6,28 @@ the file does not name. `--pretend` prints the tgtadm calls.
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from controller.lab.servers import tgt
 from controller.lab.servers.kit import Box, take, uncovered
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-@dataclass(slots=True)
+
 class Wanted:
     """One <target> block."""
 
-    name: str
-    stores: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    addresses: list[str] = field(default_factory=list)
-    initiators: list[str] = field(default_factory=list)
-    users: list[tuple[str, str]] = field(default_factory=list)
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stores: list[tuple[str, dict[str, str]]] = []
+        self.addresses: list[str] = []
+        self.initiators: list[str] = []
+        self.users: list[tuple[str, str]] = []
 
 
 def main(argv: Sequence[str], box: Box) -> int:
@@ -109,20 +113,18 @@ def creation(box: Box, one: Wanted, tid: str, used: set[str]) -> Iterator[list[s
 
 def configured(box: Box, path: str) -> Iterator[Wanted]:
     """The targets of a configuration file and of what it includes (globs in the file name)."""
-    file = box.at(path)
-    if not file.is_file():
-        return
     block: Wanted | None = None
     said: dict[str, str] | None = None
-    for raw in file.read_text().splitlines():
+    for raw in box.text(path).splitlines():
         words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', raw.partition("#")[0])]
         if not words:
             continue
         head = words[0]
         if head == "include":
             folder, _, pattern = words[1].rpartition("/")
-            for inner in sorted(box.at(folder).glob(pattern)):
-                yield from configured(box, "/" + str(inner.relative_to(box.root)))
+            there = os.listdir(box.path(folder)) if os.path.isdir(box.path(folder)) else []
+            for name in sorted(fnmatch.filter(there, pattern)):
+                yield from configured(box, os.path.join(folder, name))
         elif head == "<target":
             block = Wanted(words[1].rstrip(">"))
         elif head == "</target>" and block:

@@ -7,10 +7,9 @@ LUN without a word. node.json's "cfiscsi" says whether the kernel has the iSCSI 
 
 from __future__ import annotations
 
-import json
 import os
 
-from controller.lab.standins import ctlconf
+from controller.lab import quickjson as json
 from controller.lab.standins.node import Failed, Kernel, err, options, out, syslog, uncovered
 
 TYPE_CHECKING = False
@@ -63,6 +62,8 @@ def ctld(argv: Sequence[str]) -> int:
 
 def _load(state: dict[str, Any], log: Log, path: str, *, first: bool = True) -> dict[str, Any] | None:
     """A file's content, None for one that is refused."""
+    from controller.lab.standins import ctlconf  # slow, and `service` of every other daemon needs none
+
     if first and not state["node"]["cfiscsi"]:
         log(MISSING)
     try:

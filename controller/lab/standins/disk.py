@@ -9,17 +9,19 @@ that blank and formatted differ in bytes. While the SAN is silent, `ready` waits
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import signal
 import time
+import zlib
 
+from controller.lab import quickjson as json
 from controller.lab.standins.node import HOST, Kernel, program, uncovered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+PING = 1.0
+"""Seconds between two real logins of one session."""
 SUPERBLOCK = 65536
 MAGIC = bytes.fromhex("19015419")
 NOTE = SUPERBLOCK + 4096
@@ -45,9 +47,28 @@ def _config() -> dict[str, Any]:
 
 
 def _probe(argv: list[str], session: dict[str, Any]) -> dict[str, Any]:
+    """A real login. What it said holds for a moment: a kernel pings its target every few seconds, and not for each command."""
     names = {"TARGET": "target", "PORTAL": "portal", "INITIATOR": "initiator", "USER_": "user", "SECRET": "secret"}
+    asked = {name: session[key] for name, key in names.items()}
+    digest = zlib.crc32(json.dumps(asked, sort_keys=True).encode())
+    file = f"/lab/state/probed-{digest}"
+    try:
+        if 0 <= time.time() - os.stat(file).st_mtime < PING:
+            with open(file) as kept:
+                known: dict[str, Any] = json.load(kept)
+                return known
+    except FileNotFoundError:
+        pass
+    answer = _logged_in(argv, asked)
+    with open(f"{file}.{os.getpid()}", "w") as kept:
+        json.dump(answer, kept)
+    os.replace(f"{file}.{os.getpid()}", file)
+    return answer
+
+
+def _logged_in(argv: list[str], asked: dict[str, str]) -> dict[str, Any]:
     read, write = os.pipe()
-    os.environ.update({name: session[key] for name, key in names.items()})
+    os.environ.update(asked)
     pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)])
     os.close(write)
     with os.fdopen(read) as pipe:
@@ -203,6 +224,8 @@ def ready() -> None:
     """
     if answering():
         return
+    import signal  # costs more than the rest of most commands, which never wait
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
     while not answering():

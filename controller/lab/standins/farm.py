@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -46,9 +47,9 @@ STANDINS: Final = {
     "/sbin": "camcontrol dmesg dumpfs fsck geom glabel gpart ifconfig kldstat md5 mount mount_nullfs newfs ping reboot"
     " route sha256 sha512 shutdown sysctl tunefs umount mdmfs mdconfig devfs zfs zpool rcorder kldload restore dump",
     "/usr/bin": "chflags getent lockf netstat stat touch uname uptime which at crontab fetch last make passwd procstat"
-    " sockstat su top truss vmstat w who fstat logger cpuset showmount",
+    " sockstat su top truss vmstat w who fstat logger cpuset rpcinfo showmount",
     "/usr/sbin": "daemon diskinfo fstyp iscsictl jail jexec jls pkg pw rctl service sysrc arp ctladm ctld etcupdate"
-    " freebsd-update gstat iostat mtree newsyslog ntpdate rpcinfo vipw pwd_mkdb cron",
+    " freebsd-update gstat iostat mtree newsyslog ntpdate vipw pwd_mkdb cron",
 }
 """Stand-ins, and base programs that exist but that no transcript shows: asking those is an uncovered question."""
 
@@ -106,10 +107,14 @@ echo 'tar: Failed to set default locale' >&2
 def linux() -> Mapping[str, str]:
     """Every program of this computer, at its usual place."""
     return {
-        f"/usr/{part}/{path.name}": f"{HOST}/{part}/{path.name}"
+        f"/usr/{part}/{path.name}": _resolved(path.name) if _alternative(path) else f"{HOST}/{part}/{path.name}"
         for part in ("bin", "sbin")
         for path in Path("/usr", part).iterdir()
     }
+
+
+def _alternative(path: Path) -> bool:
+    return path.is_symlink() and os.readlink(path).startswith("/etc/alternatives/") and path.exists()
 
 
 def freebsd() -> Mapping[str, str]:

@@ -225,7 +225,7 @@ def which(argv: Sequence[str]) -> int:
 
 def touch(argv: Sequence[str]) -> int:
     """Words as BSD has them: `touch: /root/x: Read-only file system`."""
-    found, rest = options(argv[1:], "acm", "rtd")
+    found, rest = options(argv[1:], "achm", "rtd")
     if set(found) & set("trd"):
         os.execv(f"{HOST}/bin/touch", list(argv))
     status = 0
@@ -287,6 +287,8 @@ def daemon(argv: Sequence[str]) -> int:
         os.dup2(output, 2)
     if "c" in found:
         os.chdir("/")
+    if not set(found) & set("pPo"):
+        os.execvp(rest[0], rest)  # nobody to wait for: the command is the leader of the new session
     pid = os.spawnvp(os.P_NOWAIT, rest[0], rest)
     for letter, number in (("p", pid), ("P", os.getpid())):
         if letter in found:

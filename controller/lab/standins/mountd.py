@@ -1,4 +1,7 @@
-"""mountd(8) and showmount(8): exports(5) read line by line; a bad line is skipped, and only syslog says so."""
+"""mountd(8), showmount(8) and rpcinfo(8): exports(5) read line by line; a bad line is skipped, and only syslog says so.
+
+mountd's list says nothing about nfsd(8), which is asked through rpcbind.
+"""
 
 from __future__ import annotations
 
@@ -88,4 +91,17 @@ def showmount(argv: Sequence[str]) -> int:
     out("Exports list on localhost:\n")
     for path, hosts in state["exports"].items():
         out(f"{path:<34} {' '.join(hosts)} \n")
+    return 0
+
+
+def rpcinfo(argv: Sequence[str]) -> int:
+    """``rpcinfo -u HOST nfs 3``, in the words of its source (usr.bin/rpcinfo)."""
+    if len(argv) != 5 or argv[1] != "-u" or argv[3:] != ["nfs", "3"]:
+        uncovered("this form")
+    services = Kernel.read()["services"]
+    why = "Program not registered" if "rpcbind" in services else "Port mapper failure - RPC: Timed out"
+    if not {"rpcbind", "nfsd"} <= services.keys():
+        out("program 100003 version 3 is not available\n")
+        raise Failed(f"rpcinfo: RPC: {why}")
+    out("program 100003 version 3 ready and waiting\n")
     return 0

@@ -7,10 +7,11 @@ made afresh at the first look after power on, changed under a lock and replaced 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sys
 import time
+
+from controller.lab import quickjson as json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

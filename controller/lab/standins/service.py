@@ -20,7 +20,7 @@ ENABLED = (
 """What `service -e` lists, with the variable that must say YES."""
 DAEMONS = {
     "sshd": "NO", "cron": "YES", "iscsid": "NO", "syslogd": "YES", "ntpd": "NO",
-    "ctld": "NO", "rpcbind": "NO", "mountd": "NO",
+    "ctld": "NO", "rpcbind": "NO", "mountd": "NO", "nfsd": "NO",
 }  # fmt: skip
 """Daemons that stay, and the default of their _enable."""
 RELOAD = {"ctld": ctl.reload, "mountd": mountd.read}
@@ -104,8 +104,8 @@ def _daemon(name: str, action: str) -> int:
 
 
 def _started(state: dict[str, Any], name: str, pid: int) -> bool:
-    if name == "mountd" and "rpcbind" not in state["services"]:
-        uncovered("starting mountd without rpcbind")
+    if name in ("mountd", "nfsd") and "rpcbind" not in state["services"]:
+        uncovered(f"starting {name} without rpcbind")
     if name == "ctld" and not ctl.start(state, pid):
         return False
     if name == "mountd":

@@ -7,12 +7,26 @@ import sys
 import time
 
 from controller.lab.standins import disk
-from controller.lab.standins.node import HOST, Failed, Kernel, hostname, kenv, libxo, options, out, uncovered, xo
+from controller.lab.standins.node import (
+    HOST,
+    Failed,
+    Kernel,
+    hostname,
+    kenv,
+    libxo,
+    options,
+    out,
+    program,
+    rcvar,
+    uncovered,
+    xo,
+    yes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
 KERNEL_PROCESSES = [
     "[kernel]",
@@ -231,37 +245,84 @@ def rctl(_: Sequence[str]) -> int:
 
 
 def kldstat(argv: Sequence[str]) -> int:
-    if len(argv) > 1:
+    found, rest = options(argv[1:], "q", "m")
+    if "m" in found:
+        return 0 if found["m"] in _loaded() else 1
+    if found or rest:
         uncovered("options")
     out("Id Refs Address                Size Name\n 1    1 0xffffffff80200000  20f4788 kernel\n")
     return 0
 
 
+def kldload(argv: Sequence[str]) -> int:
+    """Silent when it works. What is loaded stays until the next boot."""
+    names = argv[1:]
+    if len(names) != 1 or names[0] in _loaded():
+        uncovered("another form, or a module that is there")
+    with open("/lab/state/modules", "a") as file:
+        file.write(f"{names[0]}\n")
+    return 0
+
+
+def _loaded() -> list[str]:
+    try:
+        with open("/lab/state/modules") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+
+
 def shutdown(argv: Sequence[str]) -> int:
-    """Leaves a note for whoever plays the hardware: /lab/state/power says "reboot" or "off"."""
-    if argv[0].endswith("reboot"):
-        wanted, rest = "reboot", list(argv[1:])
-        if rest:
+    """Returns at once; a process of its own runs rc.shutdown (reboot(8) does not), then tells the hardware by a pipe."""
+    clean = not argv[0].endswith("reboot")
+    if not clean:
+        if argv[1:]:
             uncovered("options of reboot")
+        wanted = "reboot"
     else:
         found, rest = options(argv[1:], "rp")
         if rest[:1] != ["now"] or not found:
             uncovered("this form")
         wanted = "reboot" if "r" in found else "off"
         out("Shutdown NOW!\n")
-        sys.stderr.write(f"shutdown: [pid {os.getpid()}]\n")
-    with open("/lab/state/power", "w") as file:
-        file.write(wanted + "\n")
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        _go_down(wanted, clean)
+    sys.stderr.write(f"shutdown: [pid {pid}]\n" if clean else "")
     return 0
 
 
+def _go_down(wanted: str, clean: bool) -> NoReturn:
+    """As init(8) does it: scripts with KEYWORD shutdown first (freebsd.md 7.2), then everything ends at once."""
+    os.setsid()
+    console = os.open("/lab/console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (0, 1, 2):
+        os.dup2(os.open("/dev/null", os.O_RDONLY) if stream == 0 else console, stream)
+    for name, which in (("ezjail", ()), ("jail", tuple(rcvar("jail_list", "").split()))):
+        if clean and yes(rcvar(f"{name}_enable", "NO")):
+            program("/usr/sbin/service", name, "stop", *which)
+    with open("/lab/power", "w") as hardware:  # waits until the hardware listens
+        hardware.write(wanted + "\n")
+    os._exit(0)
+
+
 def date(argv: Sequence[str]) -> int:
-    """This computer's date for formats; BSD's way to give a time (-r SECONDS), never GNU's."""
+    """This computer's date for formats, as far off as /lab/clock says; BSD's way to give a time (-r SECONDS), never GNU's."""
     found, rest = options(argv[1:], "un", "r")
-    given = ["-d", f"@{found['r']}"] if "r" in found else []
+    given = ["-d", f"@{found['r']}"] if "r" in found else _off()
     if any(not word.startswith("+") for word in rest):
         uncovered("setting or parsing a date")
     os.execv(f"{HOST}/bin/date", ["date", *(["-u"] if "u" in found else []), *given, *rest])
+
+
+def _off() -> list[str]:
+    """A clock that is some seconds wrong."""
+    try:
+        with open("/lab/clock") as file:
+            return ["-d", f"@{int(time.time()) + int(file.read())}"]
+    except FileNotFoundError:
+        return []
 
 
 def unknown(_: Sequence[str]) -> int:

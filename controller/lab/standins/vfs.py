@@ -117,8 +117,7 @@ def _update(state: dict[str, Any], node: str, write: bool, opts: list[str]) -> i
     one = next((one for one in state["mounts"] if one["node"] == node), None)
     if one is None or not (write or "rw" in opts or "ro" in opts):
         uncovered("this update")
-    if one["node"] == "/" and (write or "rw" in opts):
-        uncovered("a writable NFS root was never observed")
+    # Also of the NFS root, as rc.d/root asks for it: read in mount(8) and nfs_clvfsops.c, not seen (freebsd.md 2.3).
     one["flags"] = [flag for flag in one["flags"] if flag != "read-only"]
     if "ro" in opts:
         one["flags"].insert(1, "read-only")

@@ -233,9 +233,14 @@ async def test_a_broken_dhcpd_conf_is_named_and_the_old_daemon_serves_on(stage: 
     await client(server.write, MAIN, good)
     status, said = await stage.command("retry", f"dhcp/{BOOT}")
     assert status == 0, said
-    await stage.converged(revision)
+    pending = "Waiting: RebootPending: a reboot would change: gateway: 198.51.100.1 -> 198.51.100.254"
+    await stage.until("only the node's boot is left", lambda: told(stage, f"dhcp/{BOOT}").startswith("Ready"))
+    await stage.until("which is said", lambda: told(stage, f"bootconf/{FIRST}").startswith(pending))
+    assert stage.passes(1)[0].revision == revision
     expected = lease(FIRST, before.filename.split("/")[1], routers=("198.51.100.254",))
     assert await client(stage.site.lease, FIRST) == expected
+    stage.edit("hosts/disklessfreebsdbox.yaml", "gateway: 198.51.100.254\n", "gateway: 198.51.100.1\n")
+    await stage.converged(await stage.push("The gateway that it booted with"))
 
 
 async def test_an_include_file_edited_by_hand_is_put_back_by_one_restart(stage: RealStage) -> None:
@@ -249,7 +254,9 @@ async def test_an_include_file_edited_by_hand_is_put_back_by_one_restart(stage: 
     assert server.machine.path(INCLUDE).read_text() == good
     assert server.pid("/run/dhcpd.pid") != pid
     labels = stage.steps(after=last)
-    assert [label for label in labels if "restart" in label] == ["restart isc-dhcp-server once and see it serve"]
+    assert [label for label in labels if "restart" in label] == [
+        "put the new file in place, restart isc-dhcp-server once and see it serve"
+    ]
     assert (await client(stage.site.lease, FIRST)).address == "198.51.100.50"
 
 
@@ -262,7 +269,8 @@ async def test_a_jail_stopped_by_hand_is_started_again(stage: RealStage) -> None
     await stage.converged(await head(stage))
 
     assert jails(stage, SECOND) == running
-    assert stage.steps(after=last) == ["start db"]
+    # A look in the middle of the stop sees a jail without its base: that one is stopped whole first.
+    assert stage.steps(after=last) in (["start db"], ["stop db", "start db"])
 
 
 async def test_nothing_was_asked_in_vain_and_no_secret_was_told(stage: RealStage, arguments: Arguments) -> None:
