@@ -21,6 +21,8 @@ from controller.model import Origin
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 20
 MAX_NODES: Final = 20_000
+MAX_DOCUMENTS: Final = 2_500
+"""No object has fewer than eight values, so a file that MAX_NODES admits never has more."""
 
 Value: TypeAlias = "str | Nothing | tuple[Value, ...] | dict[str, Value]"
 Path: TypeAlias = tuple[str | int, ...]
@@ -87,7 +89,12 @@ def read(path: str, data: bytes) -> Trees:
     if isinstance(decoded, Problem):
         return Trees((), (decoded,), lost=True)
     file = _File(path)
-    trees = [tree for first_line, chunk in _chunks(decoded) for tree in file.documents(chunk, first_line)]
+    trees: list[Tree] = []
+    for number, (first_line, chunk) in enumerate(_chunks(decoded)):
+        if number > MAX_DOCUMENTS:
+            file.too_many(first_line)
+            break
+        trees += file.documents(chunk, first_line)
     return Trees(tuple(trees), tuple(file.problems), file.lost)
 
 
@@ -163,6 +170,12 @@ class _File:
         except yaml.YAMLError as error:
             self.lost = True
             self.problems.append(self._syntax(error, chunk, first_line))
+
+    def too_many(self, first_line: int) -> None:
+        """From here on nothing is read."""
+        found, expected = f"more than {MAX_DOCUMENTS} documents in one file", "fewer; split the file"
+        self.problems.append(Problem(Origin(self.path, first_line + 1, 1), "", found, expected))
+        self.lost = True
 
     def _syntax(self, error: yaml.YAMLError, chunk: str, first_line: int) -> Problem:
         directive = _DIRECTIVE.search(chunk)

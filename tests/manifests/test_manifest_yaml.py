@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from controller.manifests.check import check
 from controller.manifests.load import Blob, load
 from controller.manifests.models import KINDS
+from controller.manifests.yamltree import MAX_DOCUMENTS, MAX_NODES
 
 GOOD = b"apiVersion: jailops/v1\nkind: Site\nmetadata:\n  name: good\nspec: {}\n"
 
@@ -78,12 +78,13 @@ BOMBS: Mapping[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_a_problem_within_a_second(name: str) -> None:
-    started = time.process_time()
-    said = messages(BOMBS[name])
-    assert time.process_time() - started < 1.0
-    assert said or name == "many documents"
-    assert sum(map(len, said)) < 20_000_000
+def test_a_bomb_is_a_problem_of_bounded_size(name: str) -> None:
+    """Work follows what is kept: the values of a file and its documents are bounded (`make fuzz` measures the time)."""
+    loaded = load([Blob("f.yaml", "id", BOMBS[name])])
+    assert loaded.problems
+    assert len(loaded.problems) <= MAX_NODES + MAX_DOCUMENTS
+    assert sum(len(str(problem)) for problem in loaded.problems) < 20_000_000
+    assert len(loaded.objects) + len(loaded.drafts) <= MAX_DOCUMENTS + 1
 
 
 @given(st.text(max_size=300))

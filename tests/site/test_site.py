@@ -100,10 +100,8 @@ async def test_a_node_comes_back_by_itself_with_its_jails(hands: Hands) -> None:
     """Nobody helps: session, mount, aliases and jails come from generation, own share and disk."""
     await hands.sh("node1", "touch /etc/lost /var/lost /tmp/lost /iscsi/kept\n")
     before = hands.site.look("node1")
-    started = time.monotonic()
     outcome = await hands.site.reboot("node1")
     assert outcome == boot.Outcome("up", "", f"{scripts.SAN}:{scripts.ROOT}")
-    assert time.monotonic() - started < 3
     after = hands.site.look("node1")
     assert list(after["jails"]) == ["example"]
     assert after["mounts"]["/iscsi"] == "/dev/ufs/jails"

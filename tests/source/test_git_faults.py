@@ -12,7 +12,6 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -163,7 +162,6 @@ async def test_G2_hang_in_the_middle_of_a_pack(
     await source.fetch()
     bad = person.publish({"noise.bin": NOISE})
     https.stall_after = 400_000
-    began = monotonic()
     fetching = asyncio.create_task(source.fetch())
     await asyncio.to_thread(https.stalled.wait, 10)
     family = processes_naming(str(mirror))
@@ -172,7 +170,6 @@ async def test_G2_hang_in_the_middle_of_a_pack(
     await still_serves(source, good)  # while the fetch hangs, the last good revision can be read
     with pytest.raises(Retry, match=r"cannot fetch main from https://.*: not done after 4 s, so it was ended"):
         await fetching
-    assert monotonic() - began < 12
     assert leftovers(mirror) == []
     assert processes_naming(str(mirror)) == []
     https.stall_after = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,6 @@ async def test_frozen_sshd_ends_with_the_deadline(real: Fleet, sshd: OpenSsh) ->
     await real.ask("node1", "main", ["true"], 10)
     sshd.freeze()
     try:
-        started = time.monotonic()
         with pytest.raises(Indeterminate, match="deadline"):
             await real.ask("node1", "main", ["echo late"], 0.5)
         with pytest.raises(Retry, match="before the deadline") as opening:
@@ -44,7 +42,6 @@ async def test_frozen_sshd_ends_with_the_deadline(real: Fleet, sshd: OpenSsh) ->
             await real.ask("node1", "main", ["true"], 0.5)
         assert not isinstance(opening.value, Indeterminate)
         assert not isinstance(connecting.value, Indeterminate)
-        assert time.monotonic() - started < 5
         assert real.exchanges["node1"] == 2
     finally:
         sshd.thaw()
@@ -59,14 +56,13 @@ async def test_a_frozen_host_does_not_hold_up_another(sshd: OpenSsh, tmp_path: P
         async with Fleet(endpoints) as fleet:
             sshd.freeze()
             try:
-                stuck = asyncio.create_task(fleet.ask("node1", "main", ["true"], 1))
-                started = time.monotonic()
+                stuck = asyncio.create_task(fleet.ask("node1", "main", ["echo thawed"], 60))
                 await fleet.ask("node2", "main", ["true"], 10)
-                assert time.monotonic() - started < 0.9
-                with pytest.raises(Retry):
-                    await stuck
+                assert not stuck.done()
             finally:
                 sshd.thaw()
+            (answer,) = await stuck
+            assert answer.stdout == b"thawed\n"
 
 
 async def test_hanging_shells_are_counted_and_capped(real: Fleet, sshd: OpenSsh) -> None:
@@ -110,9 +106,7 @@ async def test_no_room_for_a_session_is_a_retry(tmp_path: Path) -> None:
 
 
 async def test_closing_does_not_wait_for_a_frozen_sshd(sshd: OpenSsh) -> None:
-    started = time.monotonic()
     async with Fleet({"node1": sshd.endpoint}) as fleet:
         await fleet.ask("node1", "main", ["true"], 10)
         sshd.freeze()
-    sshd.thaw()
-    assert time.monotonic() - started < 5
+    sshd.thaw()  # waiting for it would never have come here

@@ -133,12 +133,10 @@ async def test_the_shell_dies(fleet: Fleet) -> None:
 
 async def test_a_lane_that_hangs_is_replaced_and_the_other_answers_meanwhile(fleet: Fleet) -> None:
     hung = asyncio.create_task(fleet.ask_each("node1", "disk", ["echo before", "sleep 600", "echo after"], 2))
-    started = time.monotonic()
     (main,) = await fleet.ask("node1", "main", ["echo main"], 2)
     assert main.stdout == b"main\n"
     assert not hung.done()
     before, sleep, after = await hung
-    assert 1.9 < time.monotonic() - started < 5
     assert isinstance(before, Answer)
     assert isinstance(sleep, Indeterminate)
     assert "deadline" in str(sleep)
