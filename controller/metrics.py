@@ -149,7 +149,7 @@ class Metrics:
         _only(self._building, {name: float(one.busy is not None) for name, one in layers.items()})
         busy = {name: one.busy for name, one in layers.items() if one.busy is not None}
         _only(self._build_started, {name: each.started or 0.0 for name, each in busy.items()})
-        _only(self._build_ratio, {name: each.ratio or 0.0 for name, each in busy.items()})
+        _only(self._build_ratio, {name: each.ratio for name, each in busy.items() if each.ratio is not None})
         _only(self._build_failed, {name: float(_build_failed(one)) for name, one in layers.items()})
 
     def _drifting(self, left: Iterable[Change], statuses: Iterable[Status]) -> None:
@@ -169,7 +169,7 @@ class Metrics:
         """A hop that is not known has no line: neither 1 nor 0 would be true."""
         values = {(one.host, hop): getattr(one, hop) for one in record.hosts for hop in HOPS}
         declared = {one.host: one.declared for one in record.hosts}
-        known = {key: value for key, value in values.items() if value or key[1] == "built"}
+        known = {key: value for key, value in values.items() if value is not None}
         _only(self._hops, {key: float(value == declared[key[0]]) for key, value in known.items()})
         _only(
             self._boot_failed, {(one.host,): float(bool(one.failed)) for one in record.hosts if one.failed is not None}

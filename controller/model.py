@@ -293,24 +293,24 @@ PassResult: TypeAlias = Literal["converged", "progressing", "held", "failed", "r
 
 @dataclass(frozen=True, slots=True)
 class Hops:
-    """How far one host is on the way of its generation. Empty: none, or not known."""
+    """How far one host is on the way of its generation. Empty: none. None: that is not known."""
 
     host: str
     image: str = ""
     declared: str = ""
     """What the manifests want it to boot, or what it is pinned to."""
-    built: str = ""
+    built: str | None = None
     """The same, once it is complete on the share."""
-    published: str = ""
+    published: str | None = None
     """What its DHCP entry names."""
-    booted: str = ""
+    booted: str | None = None
     """What it runs."""
-    proved: str = ""
+    proved: str | None = None
     """What proved itself on it last."""
     failed: tuple[str, ...] | None = ()
-    """What did not, under this revision. None: that is not known."""
+    """What did not, under this revision."""
     marked: tuple[str, ...] | None = ()
-    """What did not under any, and has not proved itself since. None: that is not known."""
+    """What did not under any, and has not proved itself since."""
 
 
 @dataclass(frozen=True, slots=True)

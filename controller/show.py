@@ -197,9 +197,11 @@ def _hosts(store: Store) -> list[RenderableType]:
     return [table, *pinned, *paused, Text("")]
 
 
-def _hop(generation: str, declared: str) -> str:
-    if not generation:
+def _hop(generation: str | None, declared: str) -> str:
+    if generation is None:
         return "[magenta]?[/]"
+    if not generation:
+        return "[yellow]no[/]"
     return "[green]yes[/]" if generation == declared else f"[yellow]{generation}[/]"
 
 

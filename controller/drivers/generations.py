@@ -17,7 +17,8 @@ def choose(desired: Desired, observed: Observed, applied: Mapping[Ref, Facts]) -
     A host that boots keeps what it was told to: another one would be taken for a failure of that. A generation that failed on
     this host, or on another one before this one has booted it, is none to boot: the host gets what proved itself last. A host
     whose entry is lost gets the one that was last applied, else the newest that was made for it too: in an older one, a new host
-    finds nothing of its own and hangs at boot. A host that moved to another image may go back into what it proved of its old one.
+    finds nothing of its own and hangs at boot. So does one whose entry names what somebody removed by hand, but for what proved
+    itself on it, which comes first. A host that moved to another image may go back into what it proved of its old one.
     A host that has none of these is absent from the answer. An image, or a memory of boots, that could not be looked at changes
     nothing.
     """
@@ -37,8 +38,10 @@ def choose(desired: Desired, observed: Observed, applied: Mapping[Ref, Facts]) -
             chosen[name] = target
         elif target in complete and (way := _way_back(observed, name, bootable.keys() - {target})):
             chosen[name] = way
-        elif served is not None:
+        elif served is not None and (_unread(observed, name) or not is_gone(desired, observed, name, served)):
             chosen[name] = served
+        elif served is not None and (way := _way_back(observed, name, bootable.keys())):
+            chosen[name] = way
         elif before is not None and (before in bootable or not complete):
             chosen[name] = before
         elif own := [one for one, manifest in complete.items() if name in manifest.get("hosts", {})]:
@@ -61,14 +64,15 @@ def _hops(desired: Desired, observed: Observed, host: str) -> Hops:
     spec, boots, declared = desired.hosts[host].spec, state_of(observed, host), wanted_generation(desired, host)
     entry, seen = entry_now(observed, spec.boot_server, host), Ref(KIND, host) in observed.seen
     served = (named_by(entry, image) for image in (spec.image, *sorted(desired.images)))
+    built = declared if declared in complete_generations(observed, spec.image) else ""
     return Hops(
         host,
         spec.image,
         declared=declared,
-        built=declared if declared in complete_generations(observed, spec.image) else "",
-        published=next(filter(None, served), ""),
-        booted=running_now(observed, host),
-        proved=boots.good,
+        built=built if Ref("image", spec.image) in observed.seen else None,
+        published=next(filter(None, served), "") if Ref("dhcp", spec.boot_server) in observed.seen else None,
+        booted=running_now(observed, host) if Ref("node", host) in observed.seen else None,
+        proved=boots.good if seen else None,
         failed=tuple(sorted(boots.bad(desired.revision))) if seen else None,
         marked=tuple(sorted(boots.failed)) if seen else None,
     )

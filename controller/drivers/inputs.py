@@ -134,7 +134,7 @@ def _source(desired: Desired, spec: ImageSpec) -> dict[str, Any]:
     """The very source: where it is fetched from is no part of it when its digest is."""
     git, svn, dist = spec.source.git, spec.source.svn, spec.source.dist
     if git is not None:
-        return {"git": {"url": git.url, "commit": git.commit or _tip(desired, spec)}}
+        return {"git": {"commit": git.commit or _tip(desired, spec)}}
     if svn is not None:
         return {"svn": svn.model_dump(mode="json")}
     assert dist is not None

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, ClassVar, Final
 
 from controller.drivers import looks
@@ -23,7 +24,7 @@ from controller.drivers.base import Base, Explanation, World, checked, last_word
 from controller.drivers.inputs import Inputs, inputs
 from controller.drivers.power import Switch, switch
 from controller.drivers.recipe import STAGE
-from controller.encode.buildlog import first_error, progress
+from controller.encode.buildlog import TARGETS, failure_script, first_error, first_error_of, progress
 from controller.encode.causes import passing
 from controller.encode.job import TAIL_MOST, Job, job_forget_script, job_look_script, job_start_script, parse_job
 from controller.encode.sh import raw, sh
@@ -31,6 +32,7 @@ from controller.encode.space import MARK, Needs, Space, parse_space, size, space
 from controller.encode.text import GrammarError
 from controller.errors import Retry, Stall, Wait
 from controller.graph import Desired
+from controller.manifests import ImageSpec
 from controller.model import (
     Answer,
     Change,
@@ -50,8 +52,11 @@ PAUSES: Final = (15.0, 300.0, 900.0)
 """Seconds after a failure whose cause passes, before each further try."""
 _OURS: Final = "jailops: "
 """How a script of ours begins the line that says why it cannot go on."""
+_FAILED: Final = "--- the stage that failed"
+"""Between the markers of a log and the numbered lines of the stage that failed in it."""
 _TELLING: Final = re.compile(rf"{_OURS}|(?:pkg|fetch|svn|fatal|tar|pw|mount_nfs|cp|stat|sha256): ")
 """Lines that tell what went wrong, wherever they stand: standard output may come later than they do."""
+_NAME: Final = re.compile(r"[0-9a-f]{12}")
 _VANISHED: Final = 1
 """How often a job that vanished is started again."""
 _RESERVE: Final = 1.1
@@ -79,6 +84,8 @@ class Layer:
     """Why its name is not known yet."""
     power: Switch | None = None
     """The build VM's, when it is ours to switch."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Those of its job in their order, and what each weighs."""
 
     @property
     def jobs(self) -> str:
@@ -116,8 +123,14 @@ class Layers(Base):
         markers = sh(
             """test -f {log} || exit 44
 echo "$(($(wc -l < {log})))"
-grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
+grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60
+read -r code rest < {result} 2>/dev/null && test "$code" != 0 || exit 0
+echo {failed}
+{failure}""",
             log=f"{spec.jobs}/{spec.job}/log",
+            result=f"{spec.jobs}/{spec.job}/result",
+            failed=_FAILED,
+            failure=raw(failure_script(f"{spec.jobs}/{spec.job}/log")),
         )
         return (
             Probe(spec.san, self._listing(spec)),
@@ -142,9 +155,10 @@ grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
                 return Seen({self.fact: None, **(have or {}), "buildVM": "at rest"}, detail=detail)
             reason = look.reason if isinstance(look, Unseen) else "its log cannot be read"
             raise Retry(f"cannot see whether {self._called(spec)} is being built: {reason}")
-        log = Log(parse_job(look), markers.out)
+        told, _, failure = markers.out.partition(f"{_FAILED}\n")
+        log = Log(parse_job(look), told, failure)
         detail["job"] = log.facts()
-        return Seen(have, busy=log.progress() if log.job.state == "running" else None, detail=detail)
+        return Seen(have, busy=log.progress(spec.stages) if log.job.state == "running" else None, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         spec: Layer = resource.spec
@@ -243,12 +257,16 @@ grep -e '^>>> ' -e '^--- jailops: ' -e '^===> etc ' {log} | tail -n 60""",
 
     def _layer(self, desired: Desired, image: str, made_of: Inputs) -> Layer:
         name = f"{self.kind}-{self._key(made_of)}"
-        return layer(desired, image, made_of, "layers", name, name)
+        return layer(desired, image, made_of, "layers", name, name, self._stages(desired.images[image].spec))
 
     def _needs(self, desired: Desired, image: str, made_of: Inputs) -> tuple[Ref, ...]:
         raise NotImplementedError
 
     def _script(self, desired: Desired, image: str, needs: Needs | None) -> Script:
+        raise NotImplementedError
+
+    def _stages(self, spec: ImageSpec) -> Mapping[str, float]:
+        """The stages of its job in their order, with roughly the seconds that each takes."""
         raise NotImplementedError
 
     def _called(self, spec: Layer) -> str:
@@ -301,20 +319,26 @@ done
             if line.startswith((MARK, ".building-")):
                 continue
             name, _, text = line.partition("\t")
+            if not _NAME.fullmatch(name.removeprefix(f"{self.kind}-")):
+                continue  # What somebody moved aside, or made by hand, is none of ours: `retention` lists it.
             try:
-                found[name] = dict(json.loads(text))
+                manifest = dict(json.loads(text))
             except ValueError as error:
                 raise Retry(f"cannot read the manifest of {self.fact} {name}: {error}") from error
+            if manifest.get("generation", name) == name:
+                found[name] = manifest
         return found
 
 
-def layer(desired: Desired, image: str, made_of: Inputs, place: str, name: str, job: str) -> Layer:
+def layer(
+    desired: Desired, image: str, made_of: Inputs, place: str, name: str, job: str, stages: Mapping[str, float]
+) -> Layer:
     """A layer at `place` below the SAN's root."""
     spec = desired.images[image].spec
     root = desired.sans[spec.san].spec.nfs.root
     work = desired.build_vms[spec.build_vm].spec.work_dir
     power = switch(desired, spec.build_vm)
-    return Layer(image, spec.san, root, f"{root}/{place}", name, job, work, made_of.missing, power)
+    return Layer(image, spec.san, root, f"{root}/{place}", name, job, work, made_of.missing, power, stages)
 
 
 def owner(desired: Desired, image: str, key: Callable[[Inputs], str]) -> str:
@@ -373,6 +397,8 @@ class Log:
     job: Job
     markers: str
     """The number of all lines, then the marker lines."""
+    failure: str = ""
+    """Numbered lines of the stage that failed, however far from the end it did."""
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -405,12 +431,18 @@ class Log:
     def _text(self) -> str:
         return self.job.tail.decode("utf-8", "backslashreplace")
 
-    def progress(self) -> Progress:
-        """make's own stage inside ours, and the share of the whole."""
-        seen = progress(self.markers)
-        ours = [line.removeprefix(STAGE) for line in self.markers.splitlines() if line.startswith(STAGE)][-1:]
-        stage = ": ".join([*ours, *([seen.stage] if seen.stage and seen.target else [])])
-        return Progress(stage or "starting", seen.ratio, self.job.started)
+    def progress(self, stages: Mapping[str, float]) -> Progress:
+        """Our stage, with make's own inside it, and the share of the whole; none while it waits for its turn."""
+        ours = [line.removeprefix(STAGE) for line in self.markers.splitlines() if line.startswith(STAGE)]
+        at = ours[-1] if ours else "starting"
+        if at not in stages:
+            return Progress(at, None, self.job.started)
+        inside = progress(self.markers, [target for target in TARGETS if target == at])
+        done = sum(stages[name] for name in takewhile(lambda name: name != at, stages))
+        if inside.target == at:
+            done += stages[at] * inside.ratio
+            at = f"{at}: {inside.stage}"
+        return Progress(at, done / sum(stages.values()), self.job.started)
 
     def _error(self) -> str:
         if self.job.state == "lost":
@@ -419,9 +451,11 @@ class Log:
         network = passing(text, STAGE)
         if network:
             return f"{network} (exit {self.job.exit})"
-        found = first_error(text)
+        found, before = first_error_of(self.failure), 0
+        if found is None:  # make itself gave up, before it ran anything
+            found, before = first_error(text), self._before(text)
         if found is not None:
-            return f"line {self._before(text) + found.line_number} of the log: {found.text} (exit {self.job.exit})"
+            return f"line {before + found.line_number} of the log: {found.text} (exit {self.job.exit})"
         telling = [line for line in text.rpartition(STAGE)[2].splitlines() if _TELLING.match(line)][-1:]
         if telling:
             return f"{telling[0].removeprefix(_OURS)} (exit {self.job.exit})"

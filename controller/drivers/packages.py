@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from controller.drivers.inputs import Inputs, inputs
 from controller.drivers.layers import Layers, owner
 from controller.drivers.recipe import build_place
-from controller.drivers.recipe_packages import packages_script
+from controller.drivers.recipe_packages import STAGES, packages_script
 from controller.encode.space import Needs
 from controller.graph import Desired
+from controller.manifests import ImageSpec
 from controller.model import Ref, Script
 
 
@@ -24,6 +26,10 @@ class Packages(Layers):
     def _needs(self, desired: Desired, image: str, made_of: Inputs) -> tuple[Ref, ...]:
         del made_of
         return (Ref("world", owner(desired, image, lambda one: one.world_key)),)
+
+    def _stages(self, spec: ImageSpec) -> Mapping[str, float]:
+        del spec
+        return STAGES
 
     def _script(self, desired: Desired, image: str, needs: Needs | None) -> Script:
         return packages_script(desired.images[image].spec, build_place(desired, image, needs), inputs(desired, image))

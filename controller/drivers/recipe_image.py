@@ -173,6 +173,19 @@ wrote() { # how many bytes were written
 """Bring ``$D`` to what ``$S`` says. Names of the clone are removed before anything is put in their place."""
 
 
+STAGES: Final[Mapping[str, float]] = {
+    "prepare": 2,
+    "clone": 30,
+    "configuration": 5,
+    "archives": 10,
+    "files": 5,
+    "hashes": 10,
+    "manifest": 1,
+    "publish": 2,
+}
+"""Of its job in their order, with the seconds that shape the bar."""
+
+
 def image_script(desired: Desired, image: str, place: BuildPlace, made_of: Inputs) -> Script:
     """It may hold secret holes (password hashes), so its file is private."""
     spec = desired.images[image].spec

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from controller.drivers.inputs import Inputs
 from controller.drivers.recipe import BuildPlace, clone, job, manifest, world_facts
 from controller.encode.sh import lines, put_file, raw, sh
@@ -10,6 +13,16 @@ from controller.model import Script
 
 COPIED = ("etc", "var", "root", "boot", "usr/local")
 """What scripts of packages edit in place is no hard link but a copy."""
+
+STAGES: Final[Mapping[str, float]] = {
+    "prepare": 2,
+    "clone": 30,
+    "packages": 120,
+    "hashes": 20,
+    "manifest": 1,
+    "publish": 2,
+}
+"""Of its job in their order, with the seconds that shape the bar."""
 
 
 def packages_script(spec: ImageSpec, place: BuildPlace, made_of: Inputs) -> Script:

@@ -5,6 +5,9 @@ The article's procedure with its errors corrected. Pure text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from controller.drivers.inputs import Inputs
 from controller.drivers.recipe import BuildPlace, job, manifest, world_facts
 from controller.encode import srcconf
@@ -16,6 +19,32 @@ _META = Script("""kldstat -q -m filemon || kldload filemon
 WITH_META_MODE=yes
 export WITH_META_MODE""")
 """make(1) reads it from the environment only; with filemon it cleans nothing by itself (Makefile.inc1)."""
+
+
+COMPILED: Final[Mapping[str, float]] = {
+    "prepare": 2,
+    "source": 60,
+    "buildworld": 151,
+    "buildkernel": 234,
+    "installworld": 43,
+    "distribution": 12,
+    "installkernel": 10,
+    "base.txz": 30,
+    "check": 1,
+    "hashes": 20,
+    "manifest": 1,
+    "publish": 2,
+}
+UNPACKED: Final[Mapping[str, float]] = {
+    "prepare": 2,
+    "sets": 60,
+    "unpack": 30,
+    "check": 1,
+    "hashes": 20,
+    "manifest": 1,
+    "publish": 2,
+}
+"""The stages of both ways to a world, with the seconds that shape the bar: make's as measured (`encode.buildlog`)."""
 
 
 def world_script(spec: ImageSpec, place: BuildPlace, made_of: Inputs) -> Script:
@@ -48,14 +77,16 @@ def _compiled(spec: ImageSpec, place: BuildPlace, made_of: Inputs) -> Script:
 def _sources(spec: ImageSpec, place: BuildPlace, made_of: Inputs) -> Script:
     git, svn = spec.source.git, spec.source.svn
     if git is not None:
-        fetched = [git.ref] if git.ref else [git.branch] if git.branch else []
+        # A commit is asked for by its id; a server that gives none by id has it on one of its branches.
+        fetched = [git.ref or git.branch or "refs/heads/*:refs/remotes/origin/*"]
         return sh(
             """stage source {most}
 GIT_TERMINAL_PROMPT=0
 export GIT_TERMINAL_PROMPT
 if test ! -d {src}/.git; then timed git clone --no-checkout -- {url} {src}; fi
 if test "$(git -C {src} rev-parse HEAD 2>/dev/null)" != {commit}; then
-  git -C {src} cat-file -e {commit}'^{{commit}}' 2>/dev/null || timed git -C {src} fetch -- {url} {refs}
+  git -C {src} cat-file -e {commit}'^{{commit}}' 2>/dev/null || timed git -C {src} fetch -- {url} {commit} ||
+    timed git -C {src} fetch -- {url} {refs}
 fi
 timed git -C {src} checkout --force --detach {commit}
 test "$(git -C {src} rev-parse HEAD)" = {commit}

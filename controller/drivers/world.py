@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from controller.drivers.inputs import Inputs, inputs
 from controller.drivers.layers import Layers
 from controller.drivers.recipe import build_place
-from controller.drivers.recipe_world import world_script
+from controller.drivers.recipe_world import COMPILED, UNPACKED, world_script
 from controller.encode.space import Needs
 from controller.graph import Desired
+from controller.manifests import ImageSpec
 from controller.model import Ref, Script
 
 
@@ -25,6 +27,9 @@ class Worlds(Layers):
         del made_of
         spec = desired.images[image].spec
         return Ref("exports", spec.san), Ref("buildvm", spec.build_vm)
+
+    def _stages(self, spec: ImageSpec) -> Mapping[str, float]:
+        return UNPACKED if spec.source.dist is not None else COMPILED
 
     def _script(self, desired: Desired, image: str, needs: Needs | None) -> Script:
         return world_script(desired.images[image].spec, build_place(desired, image, needs), inputs(desired, image))

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
+
+from controller.encode.sh import sh
+from controller.model import Script
 
 Target: TypeAlias = Literal["buildworld", "buildkernel", "installworld", "installkernel", "distribution"]
 TARGETS: Final[tuple[Target, ...]] = ("buildworld", "buildkernel", "installworld", "installkernel", "distribution")
@@ -189,6 +192,41 @@ def first_error(text: str) -> BuildError | None:
     at, target = failure
     found = log.cause(at, target)
     return log.error(found, log.sections[found] or target)
+
+
+_NUMBERED: Final = re.compile(r"(?P<number>[1-9][0-9]{0,9}):(?P<text>.*)")
+
+
+def failure_script(log: str) -> Script:
+    """Of a log of any length, what `first_error_of` needs: the numbered lines of the stage that failed that can matter, and
+    all of the last forty before make reported the failure, and which other targets failed right after. Nothing where make
+    reports none.
+
+    A compiler may say more about one error than one look brings of a log's end, and with -j others go on for long.
+    """
+    return sh(
+        """set -- $(awk '/^>>> / {{ begun = NR }}
+/^[*][*][*] .*(Error code|Signal) -?[0-9]/ && !/[(]ignored[)]/ {{ print begun + 0, NR; exit }}' {log})
+test $# != 2 || awk -v from="$1" -v to="$2" 'NR > to + 200 {{ exit }}
+NR > to {{ if (/^[*][*][*] /) print NR ":" $0; next }}
+NR < from {{ next }}
+/^--- / {{ target = NR ":" substr($0, 1, 400) }}
+NR > to - 40 || /^>>> |^[*][*][*] |[Ee]rror: |undefined reference|ld: cannot find|multiple definition|No space left|\
+memory exhausted|LLVM ERROR|Segmentation fault|Assertion failed|^ERROR: |know how to make/ {{
+  if (target && !/^--- /) {{ print target; target = "" }}
+  print NR ":" substr($0, 1, 400) }}' {log} | tail -n 600""",
+        log=log,
+    )
+
+
+def first_error_of(numbered: str) -> BuildError | None:
+    """`first_error` of what `failure_script` brings."""
+    rows = {int(row["number"]): row["text"] for row in map(_NUMBERED.fullmatch, numbered.splitlines()) if row}
+    if not rows:
+        return None
+    lines = [rows.get(number, "") for number in range(min(rows), max(rows) + 1)]
+    found = first_error("\n".join(lines))
+    return found and replace(found, line_number=found.line_number + min(rows) - 1)
 
 
 class _Log:

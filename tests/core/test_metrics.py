@@ -8,8 +8,8 @@ from typing import get_args
 
 import pytest
 
-from controller.metrics import Metrics, pending_since
-from controller.model import PassResult, Record, Ref, State, Status
+from controller.metrics import HOPS, Metrics, pending_since
+from controller.model import Hops, PassResult, Progress, Record, Ref, State, Status
 
 GOOD: Mapping[PassResult, bool] = {
     "converged": True,
@@ -27,6 +27,21 @@ def test_every_pass_is_a_success_but_one_that_failed(result: PassResult) -> None
     good = metrics.registry.get_sample_value("jailops_pass_last_success_timestamp_seconds")
     last = metrics.registry.get_sample_value("jailops_pass_last_timestamp_seconds")
     assert (good, last) == (105.0 if GOOD[result] else 0.0, 105.0)
+
+
+def test_what_is_not_known_has_no_line() -> None:
+    metrics = Metrics()
+    hosts = (Hops("n", "x", "new", built="", published="old", booted="new", proved=None),)
+    layers = tuple(
+        Status(Ref("world", name), "Changing", busy=Progress("", ratio))
+        for name, ratio in (("waits", None), ("runs", 0.5))
+    )
+    metrics.passed(Record("", "", "", "t", 1.0, 1.0, "", "held", hosts=hosts, statuses=layers), (), {}, {})
+    found = metrics.registry.get_sample_value
+    hops = [found("jailops_host_generation_hop", {"host": "n", "hop": hop}) for hop in HOPS]
+    assert hops == [0.0, 0.0, 1.0, None]
+    ratios = [found("jailops_build_progress_ratio", {"image": name, "layer": "world"}) for name in ("waits", "runs")]
+    assert ratios == [None, 0.5]
 
 
 PENDING = "RebootPending: runs generation a, b is published"

@@ -9,7 +9,16 @@ from controller.graph import Desired
 from controller.model import Action, Change, Origin, Plan, Ref, Resource
 from controller.reconcile import Look
 from controller.revision import Wanted
-from controller.show import plan_data
+from controller.show import _hop, plan_data
+
+
+def test_no_and_not_known_are_two_answers() -> None:
+    assert [_hop(one, "new") for one in ("new", "old", "", None)] == [
+        "[green]yes[/]",
+        "[yellow]old[/]",
+        "[yellow]no[/]",
+        "[magenta]?[/]",
+    ]
 
 
 def test_what_left_the_manifests_has_no_place_in_them() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.drivers import choose, needed_again
+from controller.drivers import choose, hops, needed_again
 from controller.drivers.bootstate import Asked, BootState, Failed
 from controller.drivers.generations import image_of
 from controller.drivers.inputs import inputs
@@ -24,11 +24,15 @@ BAD = {NEW: Failed(REVISION, 5.0, "it did not come up")}
 COMPLETE = {name: {"finished": at, "hosts": {ONE: name, TWO: name}} for at, name in enumerate((OLDER, OLD, NEW))}
 
 
-def observed(boots: Mapping[str, BootState | None], runs: Mapping[str, str], served: str = NEW) -> Observed:
-    """`boots` None: its memory could not be read."""
+def observed(
+    boots: Mapping[str, BootState | None], runs: Mapping[str, str], served: str = NEW, gone: str = ""
+) -> Observed:
+    """`boots` None: its memory could not be read. `gone`: a generation that somebody removed."""
     entry = {"root-path": f"198.51.100.10:/export/jailops/images/{IMAGE}/{served}"}
     seen: dict[Ref, Seen] = {
-        Ref("image", IMAGE): Seen(None, detail={"generations": COMPLETE}),
+        Ref("image", IMAGE): Seen(
+            None, detail={"generations": {name: one for name, one in COMPLETE.items() if name != gone}}
+        ),
         Ref("dhcp", "boot-server"): Seen({"hosts": {ONE: entry, TWO: entry}}),
         **{Ref("node", host): Seen({"generation": one}) for host, one in runs.items()},
         **{Ref("boot", host): Seen(one.facts()) for host, one in boots.items() if one is not None},
@@ -59,6 +63,12 @@ CASES: Mapping[str, tuple[Observed, str, str]] = {
     "a memory that cannot be read changes nothing": (
         observed({ONE: None, TWO: BootState(OLD)}, {ONE: OLD, TWO: OLD}, served=OLDER), OLDER, NEW
     ),
+    "what is served was removed by hand: what proved itself, else the newest": (
+        observed({ONE: BootState(OLDER), TWO: BootState()}, {ONE: NEW, TWO: NEW}, gone=NEW), OLDER, OLD
+    ),
+    "what is served was removed, and what failed is not known": (
+        observed({ONE: None, TWO: BootState(NEW)}, {}, gone=NEW), NEW, OLD
+    ),
 }  # fmt: skip
 
 
@@ -66,6 +76,15 @@ CASES: Mapping[str, tuple[Observed, str, str]] = {
 def test_what_a_host_should_boot(case: str) -> None:
     looked, one, two = CASES[case]
     assert choose(DESIRED, looked, {}) == {ONE: one, TWO: two}
+
+
+def test_how_far_a_host_is_or_that_nobody_can_see_it() -> None:
+    looked = observed({ONE: BootState(OLD)}, {ONE: OLD}, gone=NEW, served=OLD)
+    there, away = hops(DESIRED, looked)
+    assert (there.built, there.published, there.booted, there.proved, there.failed) == ("", OLD, OLD, OLD, ())
+    assert (away.built, away.published, away.booted, away.proved, away.failed) == ("", OLD, None, None, None)
+    nothing = hops(DESIRED, Observed({}, {}))[0]
+    assert (nothing.built, nothing.published) == (None, None)
 
 
 def pinned(**pins: Any) -> Desired:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from controller.drivers import recipe_image, recipe_packages, recipe_world
 from controller.drivers.inputs import inputs
 from controller.drivers.recipe import build_place
 from controller.drivers.recipe_image import image_script
 from controller.drivers.recipe_packages import packages_script
 from controller.drivers.recipe_world import world_script
 from controller.encode.space import Needs
+from controller.manifests.image import Dist, Set, Source
 
 from .builder import Builder
 from .scene import IMAGE, manifests
@@ -146,6 +148,24 @@ def test_no_build_takes_longer_than_the_next_one_waits_for_it() -> None:
     longest = max(sum(one.values()) for one in stages)
     assert 2 * longest <= place.wait
     assert replace(place, images=5).wait >= 5 * longest
+
+
+SET = Set(url="/sets/one.txz", sha256="0" * 64)
+
+
+def test_the_bar_knows_every_stage_of_every_job() -> None:
+    desired = manifests(())
+    made_of, spec = inputs(desired, IMAGE), desired.images[IMAGE].spec
+    place = build_place(desired, IMAGE)
+    unpacked = spec.model_copy(update={"source": Source(dist=Dist(base=SET, kernel=SET))})
+    scripts = {
+        world_script(spec, place, made_of): recipe_world.COMPILED,
+        world_script(unpacked, place, made_of): recipe_world.UNPACKED,
+        packages_script(spec, place, made_of): recipe_packages.STAGES,
+        image_script(desired, IMAGE, place, made_of): recipe_image.STAGES,
+    }
+    for script, stages in scripts.items():
+        assert [*stages, "complete"] == re.findall(r"^ *stage ([a-z.]+)(?: '?[0-9]+'?)?$", script, re.MULTILINE)
 
 
 def test_builds_of_one_vm_run_one_after_the_other(builder: Builder) -> None:

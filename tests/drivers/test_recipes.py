@@ -45,6 +45,7 @@ def test_keys_follow_their_inputs() -> None:
         "- WITHOUT_WIRELESS => - WITHOUT_GAMES": (True, True, True),
         "keep: 3 => keep: 4": (False, False, False),
         "branch: releng/13.2 => branch: main": (False, False, False),
+        "url: https://git.freebsd.org/src.git => url: https://mirror.example.org/src.git": (False, False, False),
     }
     for edit, changes in rows.items():
         after = inputs(manifests([f"{IMAGES}: {edit}"]), IMAGE)

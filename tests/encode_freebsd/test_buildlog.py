@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -56,6 +57,52 @@ def test_the_first_real_error(path: Path, line: int, target: str | None, text: s
     assert error is not None
     assert (error.line_number, error.target, error.text) == (line, target, text)
     assert text in error.context
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "target", "text"),
+    [row for row in FIRST_ERRORS if row[0].stem not in ("makefile", "no-target")],
+    ids=lambda value: getattr(value, "stem", ""),
+)
+def test_a_machine_brings_what_it_takes_to_find_it(path: Path, line: int, target: str | None, text: str) -> None:
+    error = buildlog.first_error_of(brought(path))
+    assert error is not None
+    assert (error.line_number, error.target, error.text) == (line, target, text)
+
+
+NOTES = "".join(f"/usr/src/x.cc:{number}:1: note: candidate template ignored\n" for number in range(3000))
+OTHERS = "".join(f"--- b{number}.o ---\n/usr/src/y.c:{number}: warning: unused\n" for number in range(3000))
+ERROR = "/usr/src/x.cc:1:1: error: no member named 'q'"
+BEGUN = f">>> stage 4.3: make dependencies\n{OTHERS}>>> stage 4.4: building everything\n--- a.o ---\n"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        f"{BEGUN}{ERROR}\n{NOTES}1 error generated.\n*** [a.o] Error code 1\n",
+        f"{BEGUN}{ERROR}\n*** [a.o] Error code 1\n{OTHERS}*** [all] Error code 2\n",
+        f"{BEGUN}{ERROR}\n{OTHERS}--- a.o ---\n*** [a.o] Error code 1\n",
+    ],
+    ids=["a compiler that says much", "others go on for long", "others speak in between"],
+)
+def test_the_first_error_may_stand_far_from_the_end(log: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(log)
+    numbered = brought(tmp_path / "log")
+    error = buildlog.first_error_of(numbered)
+    assert error is not None
+    assert (error.line_number, error.text) == (6004, ERROR)
+    assert len(numbered) < 64 * 1024
+
+
+def test_a_log_without_a_failure_brings_nothing(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(f"{BEGUN}{ERROR}\n*** [a.o] Error code 1 (ignored)\n")
+    assert brought(tmp_path / "log") == ""
+    assert buildlog.first_error_of("") is None
+
+
+def brought(log: Path) -> str:
+    script = buildlog.failure_script(str(log))
+    return subprocess.run(["/bin/sh", "-eus"], input=script, capture_output=True, check=True, text=True).stdout
 
 
 def test_every_failure_log_is_in_the_table() -> None:

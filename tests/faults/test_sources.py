@@ -181,6 +181,28 @@ async def test_a_generation_that_is_removed_by_hand(play: Play) -> None:
     assert generation(play) == wanted
 
 
+async def test_a_node_boots_what_proved_itself_while_its_generation_is_away(play: Play) -> None:
+    """It would find no root. What its manifest wants comes back by itself."""
+    proved, before = generation(play), play.everywhere()
+    play.stage.edit(FILE, "sendmail_enable: NONE", "sendmail_enable: NONE\n    lpd_enable: NO")
+    await play.stage.push("A newer generation")
+    await play.until("it is published", lambda: generation(play) != proved)
+    newer = f"/export/jailops/images/freebsd13/{generation(play)}"
+    await play.on("san", f"mv {newer} {newer}.away")
+    await play.until("nobody is sent there", lambda: generation(play) == proved)
+    outcome = await play.stage.site.reboot(FIRST)
+    assert outcome is not None
+    assert (outcome.state, play.look(FIRST)["generation"]) == ("up", proved)
+    await play.on("san", f"mv {newer}.away {newer}")
+    await play.until("it is published again", lambda: generation(play) == newer.rpartition("/")[2])
+    assert {node: set(jails) for node, jails in play.everywhere().items()} == {
+        node: set(jails) for node, jails in before.items()
+    }
+    play.stage.edit(FILE, "sendmail_enable: NONE\n    lpd_enable: NO", "sendmail_enable: NONE")
+    await play.stage.push("As before")
+    await play.until("it is published", lambda: generation(play) == proved)
+
+
 async def test_a_tag_is_built_anew_when_it_has_moved_and_not_before(play: Play) -> None:
     """The build VM asks for it every ten minutes, as for a branch."""
     made, before = play.made(), published(play)
