@@ -24,6 +24,7 @@ from rich.console import Console
 
 from controller import __version__, app, settings, show
 from controller.buildlog import layer_named, read_log
+from controller.drivers import changed_fields
 from controller.errors import ControllerError, Misnamed, Stall
 from controller.explain import Explained
 from controller.explain import explain as explain_image
@@ -97,11 +98,11 @@ def plan(
 ) -> None:
     """Show what a pass would do, why, and at what risk. Looks at everything, changes nothing."""
     loaded = _load(config)
-    wanted, look, planned = _finish(lambda: _plan(loaded, ref))
+    made = _finish(lambda: _plan(loaded, ref))
     if output == "json":
-        out.print_json(data=show.plan_data(wanted, look, planned), default=str)
+        out.print_json(data=show.plan_data(made), default=str)
     else:
-        show.plan(out, wanted, look, planned)
+        show.plan(out, made)
 
 
 @cli.command(epilog="Example: jailops check examples/repo")
@@ -406,11 +407,13 @@ async def _until_quiet(loaded: settings.Settings, once: Callable[[], Awaitable[R
             await asyncio.sleep(loaded.schedule.progress)
 
 
-async def _plan(loaded: settings.Settings, ref: str) -> tuple[Any, Any, Any]:
+async def _plan(loaded: settings.Settings, ref: str) -> show.Planned:
     async with app.build(loaded, acts=False) as built:
         wanted = await built.revisions.named(ref)
         look = await built.controller.look(wanted.desired)
-        return wanted, look, built.controller.plan(look)
+        before = await built.revisions.last()
+        fields = changed_fields(before, wanted.desired) if before else ()
+        return show.Planned(wanted, look, built.controller.plan(look), fields)
 
 
 async def _explain(loaded: settings.Settings, image: str) -> Explained:

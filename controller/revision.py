@@ -145,6 +145,11 @@ class Revisions:
             )
         return _wanted(judged)
 
+    async def last(self) -> Desired | None:
+        """What the last pass brought the machines to; None before the first one."""
+        revision = self._store.get("revision")
+        return resolve((await self.judge(revision)).objects) if revision else None
+
     async def applied(self, wanted: Wanted, record: Record) -> None:
         """The pass has run: remember the revision, and put the record on its commit when there is something to tell."""
         from controller.said import note

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.text import Text
 
+from controller.drivers import Changed
 from controller.explain import Explained
 from controller.manifests import Blob, Problem, load, together, unread, wanted
 from controller.metrics import HOPS
-from controller.model import Action, Origin, Plan, Record
+from controller.model import Action, Difference, Origin, Plan, Record
 from controller.reconcile import Look
 from controller.revision import Wanted, judge_all
 from controller.said import grouped
@@ -54,11 +55,27 @@ def check_directory(directory: Path, addresses: frozenset[str]) -> tuple[int, tu
     return len(loaded.objects), problems
 
 
-def plan(console: Console, wanted: Wanted, look: Look, planned: Plan) -> None:
-    """What would be done, in order, and what not; first of all, whether it is for the newest revision."""
+@dataclass(frozen=True)
+class Planned:
+    """What `jailops plan` has found out."""
+
+    wanted: Wanted
+    look: Look
+    plan: Plan
+    fields: tuple[Changed, ...] = ()
+    """What the revision changes in the manifests of hosts and jails, against the one that was applied last."""
+
+
+def plan(console: Console, made: Planned) -> None:
+    """What would be done, in order, and what not; first of all, whether it is for the newest revision, and what that changes."""
+    wanted, look, planned = made.wanted, made.look, made.plan
     for message in (*wanted.refused, *([f"Git cannot be asked: {wanted.git_error}"] if wanted.git_error else [])):
         console.print("[red]refused[/]" if message in wanted.refused else "[red]stale[/]", end=" ")
         console.print(f"{message}; this is the plan for {wanted.revision[:12]}", markup=False)
+    for changed in made.fields:
+        console.print(f"[cyan]~[/] [bold]{changed.name}[/]", end=" ")
+        console.print(f"changed in {changed.origin}", markup=False)
+        _differences(console, changed.fields)
     ready = len(look.verdict.ready)
     if not planned.actions and not planned.later and not planned.held:
         console.print(f"nothing to do: {ready} objects are as the manifests want them")
@@ -84,12 +101,18 @@ def _action(console: Console, action: Action, sign: str) -> None:
     where = action.change.resource.origin
     place = f", {where}" if where.path else ""
     console.print(f"    {action.change.cause}: {action.reason}{place}", markup=False)
-    for one in action.inputs:
+    _differences(console, action.inputs)
+
+
+def _differences(console: Console, found: Sequence[Difference]) -> None:
+    for one in found:
         what = f"{one.input}: {one.before or '(nothing)'} -> {one.after or '(nothing)'}"
         console.print(f"      {what} [{one.effect.says}]", markup=False)
 
 
-def plan_data(wanted: Wanted, look: Look, planned: Plan) -> dict[str, Any]:
+def plan_data(made: Planned) -> dict[str, Any]:
+    wanted, look, planned = made.wanted, made.look, made.plan
+
     def told(actions: Sequence[Action]) -> list[dict[str, Any]]:
         return [
             {
@@ -99,7 +122,7 @@ def plan_data(wanted: Wanted, look: Look, planned: Plan) -> dict[str, Any]:
                 "risk": one.risk,
                 "cause": one.change.cause,
                 "origin": str(origin) if (origin := one.change.resource.origin).path else "",
-                "inputs": [each._asdict() | {"effect": each.effect._asdict()} for each in one.inputs],
+                "inputs": _difference_data(one.inputs),
             }
             for one in actions
         ]
@@ -108,11 +131,19 @@ def plan_data(wanted: Wanted, look: Look, planned: Plan) -> dict[str, Any]:
         "revision": wanted.revision,
         "refused": list(wanted.refused),
         "gitError": wanted.git_error,
+        "changed": [
+            {"object": one.name, "origin": str(one.origin), "fields": _difference_data(one.fields)}
+            for one in made.fields
+        ],
         "now": told(planned.actions),
         "later": told(planned.later),
         "held": [asdict(hold) | {"ref": str(hold.ref)} for hold in planned.held],
         "ready": sorted(str(ref) for ref in look.verdict.ready),
     }
+
+
+def _difference_data(found: Sequence[Difference]) -> list[dict[str, Any]]:
+    return [one._asdict() | {"effect": one.effect._asdict()} for one in found]
 
 
 def record(console: Console, made: Record) -> None:

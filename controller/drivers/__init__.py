@@ -17,6 +17,7 @@ from controller.drivers.ctld import CtldLuns
 from controller.drivers.dhcp import IscDhcp
 from controller.drivers.exports import FreebsdExports, GaneshaExports, LinuxExports
 from controller.drivers.ezjail import EzJails, JailBase
+from controller.drivers.fields import Changed, changed_fields
 from controller.drivers.generations import choose, hops, needed_again
 from controller.drivers.hostshare import HostShares
 from controller.drivers.kea import KeaDhcp
@@ -63,11 +64,13 @@ def resources_of(desired: Desired) -> list[Resource]:
 __all__ = [
     "DRIVERS",
     "LAYERS",
+    "Changed",
     "Driver",
     "Explanation",
     "World",
     "asks",
     "at_rest",
+    "changed_fields",
     "choose",
     "ended_builds",
     "hops",

@@ -107,19 +107,28 @@ async def test_plan_shows_and_changes_nothing(play: Play) -> None:
     assert (nothing.status, nothing.out) == (0, f"nothing to do: {OBJECTS} objects are as the manifests want them\n")
     await play.stop()
     file = play.stage.work / "jails" / "jailbox2.yaml"
-    file.write_text(file.read_text() + CACHE)
-    await play.stage.push("A cache")
+    file.write_text(file.read_text().replace("hostname: www.example.org", "hostname: web.example.org") + CACHE)
+    await play.stage.push("A cache, and another name")
     await play.on(SECOND, f"ifconfig em0 inet {ADDRESS} -alias")
     mark = await play.stage.site.mark()
 
     said = await play.jailops("plan")
     assert said.status == 0
+    assert re.search(
+        rf"^~ Jail/{SECOND}/web changed in jails/{SECOND}\.yaml:\d+:1\n"
+        r"      hostname: www\.example\.org -> web\.example\.org \[restart of the jail\]$",
+        said.out,
+        re.M,
+    )
     assert f"+ addresses/{SECOND} add {ADDRESS}, 198.51.100.74 on em0 of {SECOND}\n" in said.out
     assert f"    intent: the jails' addresses differ, hosts/{SECOND}.yaml:4:1\n" in said.out
     assert f"then jail/{SECOND}/cache create jail cache on {SECOND}\n" in said.out
     assert f"    new: it does not exist, jails/{SECOND}.yaml:" in said.out
     data = (await play.jailops("plan", "--output", "json")).data
-    assert set(data) == {"revision", "refused", "gitError", "now", "later", "held", "ready"}
+    assert set(data) == {"revision", "refused", "gitError", "changed", "now", "later", "held", "ready"}
+    assert [(one["object"], [each["input"] for each in one["fields"]]) for one in data["changed"]] == [
+        (f"Jail/{SECOND}/web", ["hostname"])
+    ]
     assert sorted(one["object"] for one in data["now"]) == [f"addresses/{SECOND}", f"hostshare/{SECOND}"]
     assert {one["object"] for one in data["later"]} >= {f"jail/{SECOND}/cache"}
     assert set(data["now"][0]) == {"object", "summary", "reason", "risk", "cause", "origin", "inputs"}
