@@ -41,6 +41,15 @@ locked() {
 """``locked SECONDS FILE COMMAND…``: run a command under a lock; 75 when it is not free in time. The command does not
 inherit the lock: flock(1) -o, and lockf(1) always, or a daemon that it starts would hold it for ever."""
 
+SESSION: Final = Script("""\
+session() {
+  if command -v setsid >/dev/null 2>&1; then exec setsid "$@"
+  elif command -v daemon >/dev/null 2>&1; then exec daemon "$@"
+  else echo 'jailops: neither setsid(1) nor daemon(8) on this machine' >&2; exit 69; fi
+}""")
+"""``session COMMAND…``, in a subshell: a command in a session and process group of its own, whose leader it is. Its streams are
+the subshell's. daemon(8) does not wait for it; timeout(1) is in no FreeBSD before 10.3."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WORD: Final = re.compile(r"[a-z]{1,20}")
 _TIME: Final = r"(?:-|[0-9]{1,12})"
@@ -48,7 +57,7 @@ _JOB: Final = re.compile(
     rf"(?P<name>\S+) (?P<state>absent|running|done|lost) (?P<started>{_TIME}) (?P<finished>{_TIME})"
 )
 
-# $1 job directory. Runs as the job's first process: its pid is its group's where setsid(1) or daemon(8) made one.
+# $1 job directory. Runs as the job's first process: its pid is its group's.
 _RUNNER: Final = """\
 trap '' HUP
 echo $$ >"$1/pid.new"
@@ -71,11 +80,7 @@ _LAUNCH: Final = """\
 if [ -e "$1/result" ] || [ -e "$1/started" ]; then exit 0; fi
 mv -f "$2" "$1/script" && : >"$1/log" && rm -f "$1/pid" || exit 73
 date +%s >"$1/started.new" && mv -f "$1/started.new" "$1/started" || exit 73
-(
-  if command -v setsid >/dev/null 2>&1; then exec setsid /bin/sh -c "$3" jailops-job "$1" "$4"
-  elif command -v daemon >/dev/null 2>&1; then exec daemon /bin/sh -c "$3" jailops-job "$1" "$4"
-  else exec /bin/sh -c "$3" jailops-job "$1" "$4"; fi
-) </dev/null >>"$1/log" 2>&1 &
+( session /bin/sh -c "$3" jailops-job "$1" "$4" ) </dev/null >>"$1/log" 2>&1 &
 tries=0
 until [ -e "$1/pid" ]; do
   tries=$((tries + 1))
@@ -222,7 +227,7 @@ def job_start_script(directory: str, name: str, script: str) -> Script:
         job=_path(directory, name),
         end=raw(Script(f"end-{hashlib.sha256(script.encode('utf-8', 'surrogateescape')).hexdigest()}")),
         script=raw(Script(script)),
-        launch=_LAUNCH,
+        launch=f"{SESSION}\n{_LAUNCH}",
         runner=_RUNNER,
         body=_BODY,
     )

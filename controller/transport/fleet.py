@@ -107,18 +107,26 @@ class Fleet:
     async def act(self, host: str, lane: Lane, script: str, timeout: float, fence: Fence) -> Answer:
         """Run a script that writes, if this controller is still the one that may.
 
-        Raises Stall when a newer controller has been there, Retry when another act of this lane still runs on the host,
-        Indeterminate when the end was not seen: the script may then still run, under its lock.
+        `timeout` in seconds covers waiting and connecting, and then once more the run, whose host ends it when it passes. Raises
+        Stall when a newer controller has been there, Retry when an earlier act still runs on the host or this one was ended
+        there, Indeterminate when the end was not seen: the script may then still run, under its lock.
         """
         token = fences.new_token()
-        guarded = fences.guard(script, fence, lane=lane, state_dir=self._state_dir, token=token)
-        (reply,) = await self._exchange(host, lane, [guarded], timeout, force=False)
+        guarded = fences.guard(script, fence, lane=lane, seconds=timeout, state_dir=self._state_dir, token=token)
+        (reply,) = await self._exchange(host, lane, [guarded], timeout, force=False, run=timeout + fences.ENDING)
         if not isinstance(reply, Answer):
             raise reply
         return fences.admitted(reply, host=host, token=token)
 
     async def _exchange(
-        self, host: str, lane: Lane, scripts: Sequence[str], timeout: float, *, force: bool
+        self,
+        host: str,
+        lane: Lane,
+        scripts: Sequence[str],
+        timeout: float,
+        *,
+        force: bool,
+        run: float | None = None,
     ) -> list[Reply]:
         if not scripts:
             return []
@@ -127,7 +135,7 @@ class Fleet:
         def sent() -> None:
             self.exchanges[host] += 1
 
-        replies = await link.ask(lane, scripts, timeout, sent=sent, force=force)
+        replies = await link.ask(lane, scripts, timeout, sent=sent, force=force, run=run)
         if not isinstance(replies[0], Indeterminate):
             self.last_seen[host] = time.time()
         return replies

@@ -74,17 +74,28 @@ class Link:
         return self._connection is None and all(one.is_closed() for one in self._ending)
 
     async def ask(
-        self, lane: Lane, scripts: Sequence[str], timeout: float, *, sent: Callable[[], None], force: bool
+        self,
+        lane: Lane,
+        scripts: Sequence[str],
+        timeout: float,
+        *,
+        sent: Callable[[], None],
+        force: bool,
+        run: float | None = None,
     ) -> list[Reply]:
-        """One request. Raises Retry or Stall when nothing was sent; `sent` is called once just before sending."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        """One request. Raises Retry or Stall when nothing was sent; `sent` is called once just before sending.
+
+        `run` in seconds is what the answer may take from then on; without it, what is left of `timeout`.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
         turn = self._turns[lane]
         async with self._before(deadline, f"its {lane} lane was busy"):
             await turn.acquire()
         try:
             shell = await self._shell(lane, deadline, force=force)
             sent()
-            return await self._run(lane, shell, scripts, deadline)
+            return await self._run(lane, shell, scripts, deadline if run is None else clock() + run)
         finally:
             turn.release()
 

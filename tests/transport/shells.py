@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,7 +27,8 @@ exec flock -o -E 75 -w "$wait" "$@"
 DAEMON = """\
 #!/bin/sh
 # FreeBSD's daemon(8) without options: a session of its own, streams as they are, the caller does not wait.
-/usr/bin/setsid "$@" &
+exec 3<&0
+/usr/bin/setsid "$@" <&3 3<&- &
 """
 
 
@@ -54,6 +56,15 @@ class Place:
             env={"PATH": self.path},
         )
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    def left(self) -> list[str]:
+        """What still runs of all that was started here, known by its PATH."""
+        found = []
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"PATH={self.path}\0".encode() in environment.read_bytes():
+                    found.append(environment.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return found
 
     def _only_freebsd(self) -> None:
         """A PATH that holds lockf and daemon, and neither flock nor setsid by that name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +22,19 @@ Act = Callable[..., Answer]
 
 
 @pytest.fixture(params=[*SHELLS, "freebsd"])
-def act(request: pytest.FixtureRequest, tmp_path: Path) -> Act:
-    """Act on this machine with one shell; "freebsd" has lockf(1) and no flock(1)."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """One shell; "freebsd" has lockf(1) and daemon(8), and neither flock(1) nor setsid(1)."""
     freebsd = request.param == "freebsd"
-    place = Place(tmp_path, "dash" if freebsd else request.param, freebsd=freebsd)
+    return Place(tmp_path, "dash" if freebsd else request.param, freebsd=freebsd)
 
-    def run(script: str, fence: Fence, lane: Lane = "main") -> Answer:
+
+@pytest.fixture
+def act(place: Place, tmp_path: Path) -> Act:
+    """Act on this machine."""
+
+    def run(script: str, fence: Fence, lane: Lane = "main", seconds: float = 60) -> Answer:
         token = new_token()
-        text = guard(script, fence, lane=lane, state_dir=str(tmp_path / "state"), token=token)
+        text = guard(script, fence, lane=lane, seconds=seconds, state_dir=str(tmp_path / "state"), token=token)
         return admitted(place.run(text), host="node1", token=token)
 
     return run
@@ -82,13 +88,106 @@ def test_no_two_acts_of_a_lane_at_once_and_lanes_do_not_wait(act: Act, tmp_path:
     try:
         while not up.exists():
             first.join(0.01)
-        with pytest.raises(Retry, match="an earlier act still runs"):
-            act("echo second", Fence(2, "b"))
-        assert act("echo other", Fence(2, "b"), "disk").stdout == b"other\n"
+        with pytest.raises(Retry, match=r"an earlier act still runs there$"):
+            act("echo second", Fence(1, "a"))
+        assert act("echo other", Fence(1, "a"), "disk").stdout == b"other\n"
     finally:
         gate.touch()
         first.join()
-    assert act("echo second", Fence(2, "b")).stdout == b"second\n"
+    assert act("echo second", Fence(1, "a")).stdout == b"second\n"
+
+
+def test_C3_who_takes_over_waits_for_every_lane(act: Act, tmp_path: Path) -> None:
+    """What an older controller was let in for ends first; from the first word of the newer one it is let in for nothing else."""
+    up, gate = tmp_path / "up", tmp_path / "gate"
+    slow = f"touch {up}; while [ ! -e {gate} ]; do sleep 0.05; done"
+    first = threading.Thread(target=act, args=(slow, Fence(1, "a"), "disk"))
+    first.start()
+    try:
+        while not up.exists():
+            first.join(0.01)
+        for _ in range(2):
+            with pytest.raises(Retry, match=r"an earlier act still runs there: that of 1 a in lane disk$"):
+                act(f"touch {tmp_path}/wrong", Fence(2, "b"))
+        with pytest.raises(Stall, match="fence 2 of b stands before 1 of a"):
+            act(f"touch {tmp_path}/wrong", Fence(1, "a"))
+    finally:
+        gate.touch()
+        first.join()
+    assert act("echo mine", Fence(2, "b")).stdout == b"mine\n"
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_C3_what_is_left_of_a_killed_guard_holds_up_nobody(act: Act, tmp_path: Path) -> None:
+    act("true", Fence(1, "a"))
+    (tmp_path / "state" / "act.disk.by").write_text("1 a\n")
+    assert act("echo mine", Fence(2, "b")).stdout == b"mine\n"
+
+
+def test_S4_an_act_is_ended_by_its_host_at_its_deadline(act: Act, place: Place, tmp_path: Path) -> None:
+    """With all that it started; and what it had said is told."""
+    script = f"echo begun; echo of the disk >&2; sleep 600 & sh -c 'sleep 600; touch {tmp_path}/wrong'; touch {tmp_path}/wrong"
+    with pytest.raises(Retry) as caught:
+        act(script, Fence(1, "a"), seconds=0.5)
+    assert str(caught.value) == (
+        "cannot finish an act on node1: it was ended there at its deadline of 0.5 s, with all that it had started; "
+        "its last words: begun of the disk"
+    )
+    assert not isinstance(caught.value, Indeterminate)
+    assert place.left() == []
+    assert act("echo next", Fence(1, "a")).stdout == b"next\n"
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_S4_nothing_is_left_of_an_act_that_ended(act: Act, place: Place, tmp_path: Path) -> None:
+    """Neither when it ended by itself nor when it was killed, and nobody waits for its deadline then."""
+    assert act("exit 124", Fence(1, "a"), seconds=600) == Answer(124, b"", b"")
+    assert act("kill -s KILL $$", Fence(1, "a"), seconds=600).exit == 137
+    assert act("kill -s KILL 0", Fence(1, "a"), seconds=600).exit == 137
+    assert place.left() == []
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["act.main.lock", "fence", "fence.lock"]
+
+
+_UNKILLABLE = """\
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if not os.fork():
+    signal.pause()
+os.setsid()
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.05)
+"""
+"""A process that stays in its group whatever signal it is sent: its parent has left the group and does not wait for it."""
+
+
+@pytest.mark.parametrize("place", ["dash"], indirect=True)
+def test_S4_what_cannot_be_killed_keeps_its_lane_and_no_other(act: Act, tmp_path: Path) -> None:
+    gate, hangs = tmp_path / "gate", tmp_path / "state" / "act.disk.hangs"
+    script = f"exec {q(sys.executable)} -c {q(_UNKILLABLE)} {gate}"
+    ended: list[Retry] = []
+
+    def hang() -> None:
+        with pytest.raises(Retry, match=r"ended there at its deadline of 0\.5 s.*it had said nothing$") as caught:
+            act(script, Fence(1, "a"), "disk", 0.5)
+        ended.append(caught.value)
+
+    first = threading.Thread(target=hang)
+    first.start()
+    try:
+        while not hangs.exists():
+            first.join(0.01)
+        with pytest.raises(
+            Retry, match=r"deadline of 0\.5 s has passed, and SIGKILL has not ended process group [0-9]+ yet$"
+        ):
+            act("echo second", Fence(1, "a"), "disk")
+        # All that could still be sent to it was sent: who takes over need not wait for it elsewhere.
+        assert act("echo other", Fence(2, "b")).stdout == b"other\n"
+    finally:
+        gate.touch()
+        first.join()
+    assert ended
+    assert act("echo second", Fence(2, "b"), "disk").stdout == b"second\n"
+    assert not hangs.exists()
 
 
 def test_a_daemon_that_an_act_starts_does_not_keep_the_lock(act: Act, tmp_path: Path) -> None:
@@ -156,3 +255,34 @@ async def test_an_act_that_outlives_its_connection_keeps_everybody_out(fleet: Fl
     gate.touch()
     await until(log.exists)
     assert log.read_text() == "done\n"
+
+
+async def test_S4_the_deadline_holds_when_nobody_is_there_to_hear_of_it(fleet: Fleet, machine: Machine) -> None:
+    pid, log = machine.scratch / "pid", machine.scratch / "log"
+    script = f"echo $$ >{pid}.new; mv {pid}.new {pid}; sleep 600; echo late >>{log}"
+    task = asyncio.create_task(fleet.act("node1", "disk", script, 2, Fence(1, "a")))
+    await until(pid.exists)
+    await machine.drop()
+    with pytest.raises(Indeterminate):
+        await task
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await fleet.act("node1", "disk", f"echo free >>{log}", 20, Fence(1, "a"))
+            except Retry as error:
+                assert "an earlier act still runs there" in str(error)  # noqa: PT017
+                await asyncio.sleep(0.1)
+            else:
+                break
+    (gone,) = await fleet.ask("node1", "main", [f"kill -s 0 -- -{pid.read_text().strip()}"], 10)
+    assert gone.exit != 0
+    assert log.read_text() == "free\n"
+
+
+async def test_S4_our_side_waits_until_the_host_has_ended_it(fleet: Fleet) -> None:
+    """Not seen and ended are not the same: the second is a failure like any other, and its shell goes on."""
+    with pytest.raises(Retry, match=r"ended there at its deadline of 0\.5 s") as caught:
+        await fleet.act("node1", "main", "sleep 600", 0.5, Fence(1, "a"))
+    assert not isinstance(caught.value, Indeterminate)
+    assert (await fleet.act("node1", "main", "echo on", 20, Fence(1, "a"))).stdout == b"on\n"
+    assert fleet.connects["node1"] == 1
