@@ -34,8 +34,8 @@ _LAST_WORDS: Final = 300
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
-# $1 the fence's file, $2 number, $3 id, $4 files of this lane, $5 of the other. Who takes over waits for the act that an older one
-# was let in for. The lock of its lane alone does not say that: who holds it may still wait to be judged, and will be refused.
+# $1 the fence's file, $2 number, $3 id, $4 files of this lane, $5 of the other. Who takes over waits for the act that an older
+# one was let in for. The lock of its lane alone does not say that: its holder may still wait to be judged, and will be refused.
 _CHECK: Final = """\
 file=$1 number=$2 id=$3 lane=$4 other=$5 have= who=
 umask 077

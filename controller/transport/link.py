@@ -65,6 +65,8 @@ class Link:
         self._ending: list[asyncssh.SSHClientConnection] = []
         self._connecting = asyncio.Lock()
         self._retired = False
+        self._hung_up = False
+        """The last attempt to connect ended in the key exchange."""
         self._lanes: dict[Lane, Shell] = {}
         self._turns: defaultdict[Lane, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._abandoned: set[Shell] = set()
@@ -209,10 +211,12 @@ class Link:
 
     async def _dial(self) -> asyncssh.SSHClientConnection:
         watch = _Watch()
+        hung_up, self._hung_up = self._hung_up, False
         try:
             return await asyncssh.connect(**connection_options(self.endpoint), client_factory=lambda: watch)
         except (OSError, asyncssh.Error) as exc:
-            raise before_sending(self.endpoint, exc, in_key_exchange=watch.in_key_exchange) from exc
+            self._hung_up = watch.in_key_exchange
+            raise before_sending(self.endpoint, exc, hung_up_again=hung_up and self._hung_up) from exc
 
     @contextlib.asynccontextmanager
     async def _before(self, deadline: float, what: str) -> AsyncIterator[None]:

@@ -52,13 +52,13 @@ VERDICTS: Final[Mapping[type[Exception], str | None]] = {
 }
 
 
-def before_sending(endpoint: Endpoint, exc: Exception, *, in_key_exchange: bool = False) -> Retry | Stall:
+def before_sending(endpoint: Endpoint, exc: Exception, *, hung_up_again: bool = False) -> Retry | Stall:
     """What an exception means that came before anything was sent to the machine.
 
-    OpenSSH hangs up without a word when no algorithm suits both, so a connection that ends in the key exchange counts
-    as refused there.
+    OpenSSH hangs up without a word when no algorithm suits both, so a machine where two connections after each other end in the
+    key exchange counts as one that refuses them. One alone may be the network.
     """
-    if in_key_exchange and isinstance(exc, (asyncssh.ConnectionLost, ConnectionError)):
+    if hung_up_again and isinstance(exc, (asyncssh.ConnectionLost, ConnectionError)):
         exc = asyncssh.KeyExchangeFailed(f"it hung up during the key exchange ({exc})")
     said = plain(str(exc)) or type(exc).__name__
     message = f"cannot connect to {endpoint.name} ({endpoint.where}): {said}"

@@ -117,8 +117,11 @@ async def test_sha1_signatures_are_refused(tmp_path: Path) -> None:
     async with openssh(tmp_path, more=old) as machine:
         endpoint = dataclasses.replace(machine.endpoint, host_key=line)
         async with Fleet({"node1": endpoint}) as fleet:
-            with pytest.raises(Stall, match="key exchange") as caught:
+            # It hangs up without a word, which a network does too: once is no reason to call somebody.
+            with pytest.raises(Retry):
                 await fleet.ask("node1", "main", ["true"], 10)
+            with pytest.raises(Stall, match="key exchange") as caught:
+                await fleet.ask("node1", "main", ["true"], 10, force=True)
     assert "ciphers" in caught.value.hint
 
 
