@@ -13,7 +13,7 @@ help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
 	@echo 'make play     the same site, kept running for you to push to'
 	@echo 'make test     every check and every test (as root also those of the real lab)'
-	@echo 'make chaos    a hundred deaths while images are built (ten minutes); ROUNDS=N for more'
+	@echo 'make chaos    a hundred deaths while images are built, hundreds of cuts and take-overs (a quarter of an hour); ROUNDS=N for more'
 	@echo 'make check    style, types and import directions only'
 	@echo 'make lock     pin the dependencies of pyproject.toml again'
 	@echo 'make clean    remove what these targets made'
@@ -30,6 +30,8 @@ test: check lab
 
 chaos: .venv/test.stamp
 	JAILOPS_ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -n 0 -s tests/faults/test_kills.py $(ARGS)
+	JAILOPS_CUTS=$(or $(CUTS),600) JAILOPS_HISTORIES=$(or $(HISTORIES),200) JAILOPS_FLOOD=1024 $(BIN)/python -m pytest -n 0 -s \
+		tests/transport/test_cuts.py tests/transport/test_takeover.py tests/transport/test_flood.py $(ARGS)
 
 check: lint types imports
 

@@ -40,6 +40,11 @@ class Proxy:
         self.reached = asyncio.Event()
         """The cut was made."""
 
+    def cut(self, cut: Cut) -> None:
+        """The next one, for connections that come from now on; counted from the beginning of all."""
+        self._cut = cut
+        self._flows.set()
+
     def go_on(self) -> None:
         """Let what was held back through."""
         self._cut = None

@@ -55,7 +55,6 @@ def cuts(length: dict[Way, int]) -> Iterator[Cut]:
 
 
 async def act(machine: Endpoint, place: Path) -> Answer | ControllerError:
-    place.mkdir()
     async with Fleet({"node1": machine}, state_dir=str(place)) as fleet:
         try:
             answer = await fleet.act("node1", "main", script(place / "effect"), 30, Fence(1, "a"))

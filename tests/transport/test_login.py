@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import re
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncssh
@@ -18,6 +20,7 @@ from controller.transport import Endpoint, Fleet
 from controller.transport.breaker import Breaker
 from controller.transport.endpoint import connection_options
 from controller.transport.translate import VERDICTS, before_sending
+from tests.transport.proxy import Cut, proxy
 from tests.transport.servers import Machine, OpenSsh, free_port, in_process, new_key, openssh, until
 
 FOREIGN = {
@@ -103,11 +106,31 @@ async def test_a_host_key_of_another_type_is_a_stall(sshd: OpenSsh) -> None:
     assert "new public host key" in caught.value.hint
 
 
-async def test_chacha20_alone_is_refused(tmp_path: Path) -> None:
-    only = "Ciphers chacha20-poly1305@openssh.com"
-    async with openssh(tmp_path, more=only) as machine, Fleet({"node1": machine.endpoint}) as fleet:
-        with pytest.raises(Stall, match="encryption"):
-            await fleet.ask("node1", "main", ["true"], 10)
+async def refusal(fleet: Fleet) -> Stall:
+    """A server may hang up without a word, which a network does too: once is no reason to call somebody, twice is."""
+    with contextlib.suppress(Retry, Stall):
+        await fleet.ask("node1", "main", ["true"], 10)
+    with pytest.raises(Stall) as caught:
+        await fleet.ask("node1", "main", ["true"], 10, force=True)
+    return caught.value
+
+
+@pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes256-cbc,aes128-cbc,3des-cbc"])
+async def test_S6_a_server_of_refused_ciphers_alone_is_a_stall(tmp_path: Path, cipher: str) -> None:
+    async with openssh(tmp_path, more=f"Ciphers {cipher}") as machine, Fleet({"node1": machine.endpoint}) as fleet:
+        assert re.search("encryption|key exchange", str(await refusal(fleet)))
+
+
+async def test_S6_a_server_without_the_strict_handshake_is_spoken_to_in_aes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sshd of FreeBSD 10 is one: whoever sits in between can cut the handshake, which harms chacha20 and CBC alone."""
+    monkeypatch.setattr(asyncssh.SSHServerConnection, "_get_extra_kex_algs", lambda _: [])
+    async with in_process(tmp_path) as machine, Fleet({"node1": machine.endpoint}) as fleet:
+        (answer,) = await fleet.ask("node1", "main", ["echo there"], 10)
+        (there,) = machine.connections
+        assert answer.stdout == b"there\n"
+        assert {there.get_extra_info("recv_cipher"), there.get_extra_info("send_cipher")} == {"aes256-gcm@openssh.com"}
 
 
 async def test_sha1_signatures_are_refused(tmp_path: Path) -> None:
@@ -117,12 +140,9 @@ async def test_sha1_signatures_are_refused(tmp_path: Path) -> None:
     async with openssh(tmp_path, more=old) as machine:
         endpoint = dataclasses.replace(machine.endpoint, host_key=line)
         async with Fleet({"node1": endpoint}) as fleet:
-            # It hangs up without a word, which a network does too: once is no reason to call somebody.
-            with pytest.raises(Retry):
-                await fleet.ask("node1", "main", ["true"], 10)
-            with pytest.raises(Stall, match="key exchange") as caught:
-                await fleet.ask("node1", "main", ["true"], 10, force=True)
-    assert "ciphers" in caught.value.hint
+            stall = await refusal(fleet)
+    assert "key exchange" in str(stall)
+    assert "ciphers" in stall.hint
 
 
 async def test_a_key_that_is_not_let_in_is_a_stall(machine: Machine) -> None:
@@ -213,6 +233,64 @@ async def test_a_down_host_is_left_alone_until_its_hold_off_has_passed(tmp_path:
         with pytest.raises(Retry) as tried:
             await fleet.ask("node1", "main", ["true"], 5)
         assert "next try" not in str(tried.value)
+
+
+@pytest.mark.parametrize("heard", [0, 20, 700, 1300, 1800])
+async def test_S3_a_login_that_does_not_come_to_its_end(
+    sshd: OpenSsh, monkeypatch: pytest.MonkeyPatch, heard: int
+) -> None:
+    """The server takes the connection and never greets; or half of it; or falls silent in the handshake, or at the key."""
+    monkeypatch.setattr("controller.transport.endpoint.CONNECT_SECONDS", 1)
+    async with (
+        proxy(sshd.endpoint, Cut("back", heard, "nothing")) as (between, through),
+        Fleet({"node1": through}, clock=lambda: 100.0) as fleet,
+    ):
+        with pytest.raises(Retry, match="cannot connect to node1") as caught:
+            await fleet.ask("node1", "main", ["true"], 100)
+        assert not isinstance(caught.value, Indeterminate)
+        assert between.passed["back"] == heard
+        with pytest.raises(Retry, match="next try in 5 s"):
+            await fleet.ask("node1", "main", ["true"], 100)
+        assert (fleet.connects["node1"], fleet.exchanges["node1"]) == (0, 0)
+        # Who has less time than that waits no longer than it has.
+        between.cut(Cut("back", 2 * heard, "nothing"))
+        with pytest.raises(Retry, match="it did not answer before the deadline"):
+            await fleet.ask("node1", "main", ["true"], 0.2, force=True)
+        between.go_on()
+        (answer,) = await fleet.ask("node1", "main", ["echo here"], 60, force=True)
+        assert answer.stdout == b"here\n"
+
+
+@contextlib.asynccontextmanager
+async def at_the_door(port: int) -> AsyncIterator[None]:
+    """Somebody who was let in so far as to be greeted."""
+    greeting = b""
+    async with asyncio.timeout(60):
+        while not greeting.startswith(b"SSH-2.0-"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            greeting = await reader.readline()
+            if not greeting.startswith(b"SSH-2.0-"):
+                writer.close()
+                await writer.wait_closed()
+    try:
+        yield
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_S3_a_server_that_takes_no_more_logins(tmp_path: Path) -> None:
+    """MaxStartups: others are at its door. It says so and hangs up, which calls nobody, however often."""
+    async with openssh(tmp_path, more="MaxStartups 1") as machine, Fleet({"node1": machine.endpoint}) as fleet:
+        async with at_the_door(machine.endpoint.port):
+            for _ in range(3):
+                with pytest.raises(Retry, match="cannot connect to node1") as caught:
+                    await fleet.ask("node1", "main", ["true"], 10, force=True)
+                assert not isinstance(caught.value, Indeterminate)
+        async with asyncio.timeout(60):
+            while not fleet.connects["node1"]:
+                with contextlib.suppress(Retry):
+                    await fleet.ask("node1", "main", ["true"], 10, force=True)
 
 
 def test_hold_off_grows_to_a_minute_and_ends_with_a_success() -> None:
