@@ -1,7 +1,8 @@
 """Builds everything once, runs it, and stops it in order. The only place that knows all parts.
 
-One controller per store: the lock on its directory is held for as long as the process lives. A daemon that is told to
-stop begins no further act, lets running ones end for up to seven seconds, and leaves builds to the build VM.
+One controller per store: the lock on its directory is held for as long as it is in use. A daemon whose store cannot be used
+does nothing but say so, on its pages and in its log, and tries again: ending would only have it started again. One that is told
+to stop begins no further act, lets running ones end for up to seven seconds, and leaves builds to the build VM.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import structlog
 
 from controller import watchdog
 from controller.drivers import at_rest, ended_builds
-from controller.errors import ControllerError, Retry, Stall
+from controller.errors import ControllerError, Retry, Stall, StoreUnusable
 from controller.graph import Desired
 from controller.hands import Hands
 from controller.metrics import Metrics, pending_since
@@ -43,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 _PATIENCE = 15.0
 """Seconds that a pass of the daemon waits for its acts before it looks after the other machines."""
+_AGAIN = 60.0
+"""Seconds after which a store that could not be used is tried again, at the latest."""
 _LAST_PATIENCE = 7.0
 """Seconds that running acts get to end when the daemon is told to stop: it must be gone within ten."""
 
@@ -65,13 +68,20 @@ def store_path(settings: Settings) -> Path:
 
 
 @asynccontextmanager
-async def build(settings: Settings, *, patience: float | None = None, acts: bool = True) -> AsyncIterator[App]:
-    """All parts, in the order in which they need each other. `patience`: see `Controller`.
+async def build(
+    settings: Settings,
+    *,
+    patience: float | None = None,
+    acts: bool = True,
+    metrics: Metrics | None = None,
+    stop: asyncio.Event | None = None,
+) -> AsyncIterator[App]:
+    """All parts, in the order in which they need each other. `patience` and `stop`: see `Controller`.
 
     Without `acts` the hosts would refuse every act: who only looks takes no fence number from who acts,
     and writes no note.
     """
-    with Store(store_path(settings)) as store:
+    with Store(store_path(settings), proved=acts) as store:
         async with Fleet({}, longest_pause=min(60.0, settings.schedule.interval)) as fleet:
             # Grows over restarts and over controllers with other stores, so that the one that came last acts.
             number = store.next_fence(int(time())) if acts else 0
@@ -80,8 +90,10 @@ async def build(settings: Settings, *, patience: float | None = None, acts: bool
             hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via, PowerControl(vault, store))
             revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes and acts)
             look_timeout = settings.ssh.look_timeout
-            controller = Controller(store, hands, revisions, vault, look_timeout=look_timeout, patience=patience)
-            yield App(settings, store, fleet, hands, revisions, controller, Metrics())
+            controller = Controller(
+                store, hands, revisions, vault, look_timeout=look_timeout, patience=patience, stop=stop
+            )
+            yield App(settings, store, fleet, hands, revisions, controller, metrics or Metrics())
 
 
 def source(settings: Settings) -> GitSource:
@@ -109,20 +121,38 @@ def _limits(settings: Settings) -> Limits:
 
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """Hold the store's lock. Raises Stall that names the process that holds it."""
-    settings.store.directory.mkdir(parents=True, exist_ok=True)
-    with lock_file(settings).open("a+") as file:
+    """Hold the store's lock. Raises Stall that names the process that holds it, StoreUnusable when there can be none."""
+    try:
+        settings.store.directory.mkdir(parents=True, exist_ok=True)
+        file = lock_file(settings).open("a+")
+    except OSError as error:
+        raise _no_lock(settings, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Stall(
-                f"cannot start: another jailops (process {_reader(settings)}) works with {settings.store.directory}",
-                hint="ask it for a pass with: jailops apply; or stop it first",
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+            raise _taken(settings) from error
+        try:
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        except OSError as error:
+            raise _no_lock(settings, error) from error
         yield
+
+
+def _no_lock(settings: Settings, error: OSError) -> StoreUnusable:
+    return StoreUnusable(
+        f"cannot use the store's directory {settings.store.directory}: {error.strerror}",
+        hint="look at its owner, its disk and how that is mounted; jailops.toml names it under [store]",
+    )
+
+
+def _taken(settings: Settings) -> Stall:
+    return Stall(
+        f"cannot start: another jailops (process {_reader(settings)}) works with {settings.store.directory}",
+        hint="ask it for a pass with: jailops apply; or stop it first",
+    )
 
 
 def lock_file(settings: Settings) -> Path:
@@ -169,7 +199,9 @@ async def follow(settings: Settings, pid: int) -> Record:
             raise Retry(f"cannot wake the daemon (process {pid}): it is gone or not ours")
         while True:
             for one in store.passes(1):
-                if one.started >= asked and (not before or one.id > before[0].id):
+                newer = one.id - (before[0].id if before else 0)
+                # The second one began after this moment, even if a clock was set back.
+                if newer > 1 or (newer and one.started >= asked):
                     statuses = tuple(status_of(status) for status, _ in store.statuses())
                     return replace(record_of(one.record), statuses=statuses)
             if holder(settings) is None:
@@ -179,23 +211,43 @@ async def follow(settings: Settings, pid: int) -> Record:
 
 async def run(settings: Settings) -> None:
     """The daemon: look when something wakes it, until a signal ends it."""
-    with only_one(settings), listening(settings.web.listen) as sock:
-        async with build(settings, patience=_PATIENCE) as app:
-            wake = Wake(settings.schedule.interval, settings.schedule.jitter)
-            health = Health(started=monotonic(), stale_after=max(900.0, 5 * settings.schedule.interval))
-            stop = app.controller.stop
-            _signals(wake, stop)
-            wake.start()
-            wake.poke("start")
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    pages = application(app.metrics.registry, health)
-                    tasks.create_task(serve(pages, sock, stop), name="web")
-                    tasks.create_task(watchdog.tell(lambda: not health.problem(monotonic()), stop), name="watchdog")
-                    tasks.create_task(_loop(app, wake, health), name="reconcile")
-            finally:
-                wake.stop()
-                await app.controller.executor.finish(0.5)
+    if holder(settings) is not None:
+        raise _taken(settings)
+    with listening(settings.web.listen) as sock:
+        metrics, stop = Metrics(), asyncio.Event()
+        wake = Wake(settings.schedule.interval, settings.schedule.jitter)
+        health = Health(started=monotonic(), stale_after=max(900.0, 5 * settings.schedule.interval))
+        _signals(wake, stop)
+        wake.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(serve(application(metrics.registry, health), sock, stop), name="web")
+                tasks.create_task(watchdog.tell(lambda: not health.problem(monotonic()), stop), name="watchdog")
+                tasks.create_task(_passes(settings, metrics, wake, health, stop), name="passes")
+        finally:
+            wake.stop()
+
+
+async def _passes(settings: Settings, metrics: Metrics, wake: Wake, health: Health, stop: asyncio.Event) -> None:
+    """Passes for as long as the store can be used; while it cannot, no act begins, and it is tried again now and then."""
+    while not stop.is_set():
+        try:
+            with only_one(settings):
+                async with build(settings, patience=_PATIENCE, metrics=metrics, stop=stop) as app:
+                    metrics.store("")
+                    health.store = ""
+                    wake.poke("start")
+                    try:
+                        await _loop(app, wake, health)
+                    finally:
+                        await app.controller.executor.finish(0.5 if stop.is_set() else _LAST_PATIENCE)
+        except StoreUnusable as error:
+            log.error("nothing is done: the store cannot be used", problem=str(error), hint=error.hint)
+            metrics.store(str(error))
+            metrics.crashed(time())
+            health.store = f"{error} (what you can do: {error.hint})"
+            health.last_pass = monotonic()
+            await wake.wait(min(_AGAIN, settings.schedule.interval))
 
 
 async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
@@ -275,6 +327,8 @@ async def _pass(app: App, trigger: str, stop: asyncio.Event) -> Record | None:
         if not stop.is_set():
             raise
         log.warning("stopped in the middle of a pass", trigger=trigger)
+    except StoreUnusable:
+        raise
     except ControllerError as error:
         log.error("pass failed", trigger=trigger, problem=str(error), hint=getattr(error, "hint", "") or None)
         app.metrics.crashed(time())

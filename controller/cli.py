@@ -49,6 +49,8 @@ build = typer.Typer(help="Look at builds.", no_args_is_help=True, rich_markup_mo
 cli.add_typer(build, name="build")
 rollouts = typer.Typer(help="Stop rollouts of images and let them go on.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(rollouts, name="rollout")
+stores = typer.Typer(help="See to a store that is damaged.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(stores, name="store")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -302,6 +304,28 @@ def resume(
             _fail(f"cannot resume {image}: its rollout is not paused", 2)
         store.done_request("pause", [image])
     _woken(loaded, f"resume {image}")
+
+
+_LOST = """\
+what the new store does not know:
+  which objects of ours left Git: they stay as they are, and are listed as unmanaged
+  the revision in force: a history that was rewritten meanwhile is taken as it is, and so are removals
+  what failed and is paused for it, what was put back, logins that BMCs refused, history
+everything else is seen at the next look"""
+
+
+@stores.command(name="replace", epilog="Example: jailops store replace")
+def replace_store(config: Config = _CONFIG) -> None:
+    """Put a damaged store aside, under a name with the time, and begin with an empty one. Says what is lost by that."""
+    loaded = _load(config)
+    with app.only_one(loaded):
+        done = Store.replace(app.store_path(loaded), datetime.now(UTC))
+    out.print(f"the damaged store is kept as {done.aside}\n{_LOST}", markup=False)
+    if done.requests is None:
+        lost = (
+            "paused rollouts, rollbacks and approvals could not be read: ask for them again, reboots may begin at once"
+        )
+        err.print(f"jailops: {lost}", markup=False)
 
 
 @cli.command(epilog="Example: ssh jailops@controller.example.org jailops wake")

@@ -5,7 +5,8 @@ ControllerError
 │   └── Indeterminate   it was sent, but nobody knows whether it ran: look before doing anything else
 ├── Wait           another object must come first       (image still building)             .on
 └── Stall          a person must act                    (bad manifest, host key changed)   .hint
-    └── Misnamed        what a person named does not exist: wrong usage, where it came from the command line
+    ├── Misnamed        what a person named does not exist: wrong usage, where it came from the command line
+    └── StoreUnusable   the controller's own store cannot be read or written: no act may begin
 
 Messages begin with what could not be done ("cannot …"), name the object, and never hold a secret.
 """
@@ -52,3 +53,11 @@ FAULT = "this is a fault of jailops: please report it with the log"
 
 class Misnamed(Stall):
     """What a person named is not there, or is no name of such a thing."""
+
+
+class StoreUnusable(Stall):
+    """The store cannot be read or written. `damaged`: its content is lost, and only a new one helps."""
+
+    def __init__(self, message: str, *, hint: str = "", damaged: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.damaged = damaged

@@ -2,8 +2,9 @@
 
 In: plans. Out: one outcome per action, none lost, whatever happens. An outcome "done" says only that the steps ended as
 their driver expected; proof is the next look. The intent is written to the store before the first step of an action and
-the result after its last, so that a crash in between is known as one. Right before an action begins it is judged once more, and
-one whose turn did not come while its pass waited never begins: the next pass decides on what is true then.
+the result after its last, so that a crash in between is known as one; an action whose intent could not be written never begins.
+Right before an action begins it is judged once more, and one whose turn did not come while its pass waited never begins: the
+next pass decides on what is true then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -20,6 +21,8 @@ from controller.errors import FAULT, ControllerError, Indeterminate, Stall, Wait
 from controller.model import Action, Answer, Lane, Outcome, Plan, Power, PowerOp, Result, Step, StepResult
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Acts(Protocol):
@@ -61,6 +64,8 @@ class Executor:
         self._locks: dict[str, asyncio.Lock] = {}
         self._running: dict[asyncio.Task[Outcome | None], Action] = {}
         self._ended: list[Outcome] = []
+        self._broken: ControllerError | None = None
+        """Why the journal could not be written, until somebody has been told."""
 
     @property
     def busy(self) -> Mapping[str, str]:
@@ -75,7 +80,7 @@ class Executor:
         over = asyncio.Event()
 
         def may_begin() -> bool:
-            return not (stop.is_set() or over.is_set())
+            return not (stop.is_set() or over.is_set() or self._broken)
 
         begun = {
             asyncio.create_task(self._one(action, may_begin, overtaken), name=str(action.change.ref)): action
@@ -92,7 +97,10 @@ class Executor:
         return self.ended()
 
     def ended(self) -> list[Outcome]:
-        """Outcomes that nobody has taken yet."""
+        """Outcomes that nobody has taken yet. Raises what the journal raised: nothing was begun that it does not hold."""
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
         taken, self._ended = self._ended, []
         return taken
 
@@ -119,11 +127,21 @@ class Executor:
             if why := overtaken(action):
                 log.info("not begun", object=str(change.ref), summary=action.summary, message=why)
                 return Outcome(change.ref, action.summary, change.cause, "waiting", why)
-            entry = self._journal.intend(action, time())
+            entry = self._written(lambda: self._journal.intend(action, time()))
+            if entry is None:
+                return None
             outcome = await _perform(action, self._fleet, self._secrets)
-            self._journal.ended(entry, outcome, time())
             log.info("acted", object=str(outcome.ref), result=outcome.result, summary=action.summary, **_words(outcome))
+            self._written(lambda: self._journal.ended(entry, outcome, time()))
             return outcome
+
+    def _written(self, write: Callable[[], T]) -> T | None:
+        """What the journal answers; None when it cannot be written, which the pass is told."""
+        try:
+            return write()
+        except ControllerError as error:
+            self._broken = error
+            return None
 
 
 def _words(outcome: Outcome) -> dict[str, str]:

@@ -36,6 +36,7 @@ class Metrics:
             "When the last pass ended whose result was not failed. held (something could not be seen) and refused (a newer "
             "revision is not in force) count: endpoint_up, objects and revision_refused tell those.",
         )
+        self._store = self._gauge("store_usable", "0 while the store cannot be used: nothing is done then.")
         self._objects = self._gauge("objects", "Objects by kind and state.", "kind", "state")
         self._drift = self._gauge(
             "drift", "Objects that differ: intent (Git changed) or hand (the world did).", "kind", "cause"
@@ -109,6 +110,10 @@ class Metrics:
         self._drifting(left, record.statuses)
         self._hosts(record.statuses, pending)
         self._generations(record)
+
+    def store(self, problem: str) -> None:
+        """Whether the store can be used: `problem` is empty then."""
+        self._store.set(0 if problem else 1)
 
     def crashed(self, ended: float) -> None:
         """A pass ended in an error of its own, before it could make a record."""

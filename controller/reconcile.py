@@ -87,18 +87,21 @@ class Controller:
         *,
         look_timeout: float,
         patience: float | None,
+        stop: asyncio.Event | None = None,
     ) -> None:
-        """`patience`: seconds that a pass waits for its acts; None: until they end."""
+        """`patience`: seconds that a pass waits for its acts; None: until they end. `stop`: once set, nothing is begun."""
         self._store = store
         self._hands = hands
         self._revisions = revisions
         self._vault = vault
         self._look_timeout = look_timeout
         self.executor = Executor(hands, store, vault, patience)
-        self._born = time()
+        self._born = monotonic()
+        self._before = store.last_entry()
+        """The last entry of the journal that is not ours."""
         self._begun: dict[Ref, Change] = {}
         """What the last act of an object is about."""
-        self.stop = asyncio.Event()
+        self.stop = stop or asyncio.Event()
         self.last: Look | None = None
         """The last look, for metrics and pages."""
 
@@ -139,7 +142,7 @@ class Controller:
         self._hands.know(desired)
         observed = await observe(resources, self._hands, applied, timeout=self._look_timeout)
         world = World(desired, observed, applied, self._vault.digest, retry, choose(desired, observed, applied))
-        world = replace(world, kept=needed_again(desired, observed), young=time() - self._born < _YOUNG)
+        world = replace(world, kept=needed_again(desired, observed), young=monotonic() - self._born < _YOUNG)
         digests = {ref: one.wanted for ref, one in known.items() if one.wanted is not None}
         # Judged twice: what some objects should be depends on which others are there already.
         world = replace(world, ready=judge(resources, world, digests).ready)
@@ -211,7 +214,7 @@ class Controller:
 
     def _note(self, look: Look, this: Pass) -> None:
         """Remember what is proved, and what did not come right although its acts went well."""
-        self._store.settle_unfinished(self._born, time())
+        self._store.settle_unfinished(self._before, time())
         ready = look.verdict.ready
         by_ref = {resource.ref: resource for resource in look.resources}
         known = self._store.objects()

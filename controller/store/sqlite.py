@@ -1,7 +1,8 @@
 """The store on SQLite: WAL, ``synchronous=FULL``, short transactions.
 
 A write is on the disk when its method returns. Reading commands (`status`, `history`) open the file beside the daemon.
-Raises Stall when the file cannot be used, naming it and what to do; it never repairs silently.
+Every method raises StoreUnusable when the file cannot be used, naming it and what to do; nothing is repaired silently, and a
+file that is refused stays as it was.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from controller.errors import Stall
+from controller.errors import Stall, StoreUnusable
 from controller.model import (
     Action,
     Facts,
@@ -70,12 +72,21 @@ class PastPass:
     record: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A store that was put aside: where it lies, and how many requests went over to the new one; None: unreadable."""
+
+    aside: Path
+    requests: int | None
+
+
 class Store:
     """All that one controller remembers. Use as a context manager."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, proved: bool = False) -> None:
+        """`proved`: read all of it first, and refuse it if anything is damaged. For those who act on what it says."""
         self._path = path
-        self._db = _open(path, read_only)
+        self._db = _open(path, read_only, proved)
 
     def __enter__(self) -> Store:
         return self
@@ -83,11 +94,39 @@ class Store:
     def __exit__(self, *exc: object) -> None:
         self._db.close()
 
+    @classmethod
+    def replace(cls, path: Path, now: datetime) -> Replaced:
+        """Put a damaged store aside and make an empty one. Raises Stall when nothing is wrong with it.
+
+        The files are renamed, never removed: what the log beside it holds belongs to it. What operators asked for goes over
+        to the new one if it can be read: a pause that is forgotten lets reboots begin.
+        """
+        try:
+            with cls(path, proved=True):
+                raise Stall(
+                    f"cannot replace the store {path}: nothing is wrong with it", hint="jailops run uses it as it is"
+                )
+        except StoreUnusable as error:
+            if not error.damaged:
+                raise
+        aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
+        asked = _asked(path)
+        try:
+            for end in ("-wal", "-shm", ""):
+                file = path.with_name(path.name + end)
+                if file.exists():
+                    file.rename(aside.with_name(aside.name + end))
+        except OSError as error:
+            raise _unusable(f"cannot put the store {path} aside", error) from error
+        with cls(path) as store, store._writing() as db:
+            db.executemany("INSERT INTO request (verb, argument, at) VALUES (?, ?, ?)", asked or ())
+        return Replaced(aside, None if asked is None else len(asked))
+
     # -- small facts about the controller itself --------------------------------------------------------------
 
     def get(self, key: str, default: str = "") -> str:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else str(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else default
 
     def put(self, key: str, value: str) -> None:
         with self._writing() as db:
@@ -102,10 +141,10 @@ class Store:
     # -- objects ------------------------------------------------------------------------------------------------
 
     def objects(self) -> dict[Ref, Remembered]:
-        rows = self._db.execute("SELECT kind, name, memory, wanted, facts FROM object").fetchall()
+        rows = self._rows("SELECT kind, name, memory, wanted, facts FROM object")
         return {
             Ref(kind, name): Remembered(
-                Ref(kind, name), json.loads(memory), wanted, json.loads(facts) if facts else None
+                Ref(kind, name), self._loaded(memory), wanted, self._loaded(facts) if facts else None
             )
             for kind, name, memory, wanted, facts in rows
         }
@@ -141,9 +180,7 @@ class Store:
     # -- trouble ------------------------------------------------------------------------------------------------
 
     def troubles(self) -> dict[Ref, Trouble]:
-        rows = self._db.execute(
-            "SELECT kind, name, wanted, tries, next_try, message, hint, since FROM trouble"
-        ).fetchall()
+        rows = self._rows("SELECT kind, name, wanted, tries, next_try, message, hint, since FROM trouble")
         return {Ref(row[0], row[1]): Trouble(Ref(row[0], row[1]), *row[2:]) for row in rows}
 
     def trouble(self, trouble: Trouble) -> None:
@@ -188,16 +225,20 @@ class Store:
 
     def unfinished(self) -> list[tuple[Ref, str]]:
         """Acts that were begun and whose end was never written: a crash. What they did is for the next look to say."""
-        rows = self._db.execute("SELECT kind, name, summary FROM journal WHERE ended_at IS NULL").fetchall()
+        rows = self._rows("SELECT kind, name, summary FROM journal WHERE ended_at IS NULL")
         return [(Ref(kind, name), summary) for kind, name, summary in rows]
 
-    def settle_unfinished(self, before: float, now: float) -> None:
-        """After a look: the world has been seen, so entries left open by a crash before `before` tell nothing more."""
+    def last_entry(self) -> int:
+        """The number of the newest entry: they grow, whatever the clock does. 0 when there is none."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM journal")[0][0])
+
+    def settle_unfinished(self, last: int, now: float) -> None:
+        """After a look: the world has been seen, so entries up to `last` that a crash left open tell nothing more."""
         with self._writing() as db:
             db.execute(
                 "UPDATE journal SET ended_at = ?, result = 'indeterminate', message = 'the controller was stopped' "
-                "WHERE ended_at IS NULL AND intended_at < ?",
-                (now, before),
+                "WHERE ended_at IS NULL AND id <= ?",
+                (now, last),
             )
 
     # -- passes and statuses --------------------------------------------------------------------------------------
@@ -224,11 +265,11 @@ class Store:
     def passes(self, limit: int = 20, revision: str = "") -> list[PastPass]:
         """The newest first."""
         where, values = ("WHERE revision LIKE ?", (f"{revision}%", limit)) if revision else ("", (limit,))
-        rows = self._db.execute(
+        rows = self._rows(
             f"SELECT id, revision, result, started, seconds, said, record FROM pass {where} ORDER BY id DESC LIMIT ?",
             values,
-        ).fetchall()
-        return [PastPass(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6])) for row in rows]
+        )
+        return [PastPass(row[0], row[1], row[2], row[3], row[4], row[5], self._loaded(row[6])) for row in rows]
 
     def set_statuses(self, statuses: Sequence[Status], now: float) -> None:
         """Replace all statuses; `since` moves only when the state does."""
@@ -254,8 +295,8 @@ class Store:
 
     def statuses(self) -> list[tuple[Mapping[str, Any], float]]:
         """Every status as it was written, with the time since when it is so."""
-        rows = self._db.execute("SELECT status, since FROM status ORDER BY kind, name").fetchall()
-        return [(json.loads(status), since) for status, since in rows]
+        rows = self._rows("SELECT status, since FROM status ORDER BY kind, name")
+        return [(self._loaded(status), since) for status, since in rows]
 
     # -- requests of an operator ------------------------------------------------------------------------------
 
@@ -264,7 +305,7 @@ class Store:
             db.execute("INSERT INTO request (verb, argument, at) VALUES (?, ?, ?)", (verb, argument, now))
 
     def requests(self, verb: str) -> list[str]:
-        return [row[0] for row in self._db.execute("SELECT argument FROM request WHERE verb = ? ORDER BY id", (verb,))]
+        return [row[0] for row in self._rows("SELECT argument FROM request WHERE verb = ? ORDER BY id", (verb,))]
 
     def done_request(self, verb: str, arguments: Sequence[str]) -> None:
         if not arguments:
@@ -282,7 +323,7 @@ class Store:
             db.executemany("INSERT INTO removal VALUES (?, ?, ?)", [(name, revision, now) for name in names])
 
     def removed_at(self) -> list[float]:
-        return [row[0] for row in self._db.execute("SELECT at FROM removal")]
+        return [row[0] for row in self._rows("SELECT at FROM removal")]
 
     # -- what was put back --------------------------------------------------------------------------------------
 
@@ -294,7 +335,7 @@ class Store:
 
     def times_put_back(self, ref: Ref, what: str, since: float) -> int:
         query = "SELECT count(*) FROM putback WHERE kind = ? AND name = ? AND what = ? AND at > ?"
-        return int(self._db.execute(query, (ref.kind, ref.name, what, since)).fetchone()[0])
+        return int(self._rows(query, (ref.kind, ref.name, what, since))[0][0])
 
     def forget_put_back(self, refs: Collection[Ref]) -> None:
         if not refs:
@@ -324,12 +365,24 @@ class Store:
 
     def last_build_seconds(self, layer: str, image: str) -> float | None:
         """How long the last good build of one layer of the image took, for an estimate."""
-        row = self._db.execute(
+        rows = self._rows(
             "SELECT finished - started FROM build WHERE layer = ? AND image = ? AND result = 'done' AND started IS NOT NULL "
             "ORDER BY finished DESC LIMIT 1",
             (layer, image),
-        ).fetchone()
-        return None if row is None else float(row[0])
+        )
+        return float(rows[0][0]) if rows else None
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _unusable(f"cannot read the store {self._path}", error) from error
+
+    def _loaded(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise _unusable(f"cannot read the store {self._path}", error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -337,15 +390,14 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # What found no room may have been rolled back by SQLite itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise Stall(
-                f"cannot write the store {self._path}: {error}",
-                hint="nothing is done without a journal; check the disk and the file's owner",
-            ) from error
+            raise _unusable(f"cannot write the store {self._path}", error) from error
 
 
 _STEPS = (
@@ -362,35 +414,105 @@ _STEPS = (
 """What brings a store of each schema to the next one; there is no way down. Builds were of world and all the rest."""
 
 
-def _open(path: Path, read_only: bool) -> sqlite3.Connection:
+_BUSY = 5.0
+"""Seconds that somebody else may hold the file: commands write for a moment, and the pages are not answered meanwhile."""
+
+
+def _open(path: Path, read_only: bool, proved: bool) -> sqlite3.Connection:
+    cannot = f"cannot open the store {path}"
     try:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
         uri = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
-        db.execute("PRAGMA busy_timeout = 10000")
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY)
+    except (sqlite3.Error, OSError) as error:
+        raise _unusable(cannot, error) from error
+    try:
+        _known(db, path)
+        if proved:
+            _prove(db)
         if not read_only:
             _prepare(db)
-    except (sqlite3.Error, OSError) as error:
-        raise Stall(
-            f"cannot open the store {path}: {error}",
-            hint="check the directory's owner and free space; jailops.toml names it under [store]",
-        ) from error
+    except BaseException as error:
+        db.close()
+        if isinstance(error, sqlite3.Error):
+            raise _unusable(cannot, error) from error
+        raise
     return db
+
+
+def _asked(path: Path) -> list[tuple[str, str, float]] | None:
+    """What operators asked for, from a damaged store; None when that cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return db.execute("SELECT verb, argument, at FROM request ORDER BY id").fetchall()
+    except sqlite3.Error:
+        return None
+
+
+def _known(db: sqlite3.Connection, path: Path) -> None:
+    """Before anything is written: a newer store is left to who understands it."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StoreUnusable(
+            f"cannot open the store {path}: it was written by a newer jailops "
+            f"(schema {version}, this one knows {SCHEMA_VERSION})",
+            hint="install that version again; nothing in the store was changed",
+        )
+
+
+_TEXTS = (("object", "memory"), ("object", "facts"), ("pass", "record"), ("status", "status"))
+"""Columns that hold JSON."""
+
+
+def _prove(db: sqlite3.Connection) -> None:
+    """SQLite's own examination, and every row read once: a value that was changed into another good one is not found."""
+    found = db.execute("PRAGMA integrity_check(3)").fetchall()
+    if found != [("ok",)]:
+        raise _Damaged("; ".join(str(line).replace("\n", " ") for (line,) in found))
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()]
+    for table in tables:
+        for _ in db.execute(f'SELECT * FROM "{table}"'):
+            pass
+    for table, column in _TEXTS:
+        unread = f"SELECT 1 FROM {table} WHERE {column} IS NOT NULL AND NOT json_valid({column}) LIMIT 1"
+        if table in tables and db.execute(unread).fetchone():
+            raise _Damaged(f"a row of {table} cannot be read back")
 
 
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(
-            f"it was written by a newer jailops (schema {version}, this one knows {SCHEMA_VERSION})"
-        )
     for step in _STEPS[version:] if version else ():
         db.executescript(f"BEGIN IMMEDIATE; {step} COMMIT;")
     db.executescript(files("controller.store").joinpath("schema.sql").read_text())
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """What an examination found."""
+
+
+_UNREADABLE = 0
+"""The code of errors that Python's own module raises: a text that is no UTF-8."""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, _UNREADABLE)
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "somebody holds it: end the sqlite3, backup or copy that has it open (fuser says who)",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_READONLY: "its file system is mounted read-only, or the file belongs to somebody else",
+    sqlite3.SQLITE_IOERR: "look at its disk: is it full, or failing?",
+}
+_HINT = "check the directory's owner and free space; jailops.toml names it under [store]"
+
+
+def _unusable(cannot: str, error: Exception) -> StoreUnusable:
+    """The same for people, with what helps. Content that cannot be read back is damage, too."""
+    code = getattr(error, "sqlite_errorcode", _UNREADABLE) & 0xFF
+    if isinstance(error, _Damaged | ValueError) or (code in _DAMAGED and isinstance(error, sqlite3.Error)):
+        hint = "put a copy of it back, or begin with an empty one, which says what is lost: jailops store replace"
+        return StoreUnusable(f"{cannot}: it is damaged: {error}", hint=hint, damaged=True)
+    return StoreUnusable(f"{cannot}: {error}", hint=_HINTS.get(code, _HINT))
 
 
 def _tuple(value: list[str] | None) -> tuple[str, ...] | None:

@@ -1,6 +1,7 @@
 """/metrics, /healthz and /readyz on one local address.
 
-healthz says that the controller lives and its passes go on; readyz that it has read a good revision and ended a pass.
+healthz says that the controller lives and its passes go on; readyz that it can use its store, has read a good revision and
+ended a pass.
 Neither tells anything about hosts: a sick host must not get the controller restarted.
 """
 
@@ -35,6 +36,8 @@ class Health:
     """A good revision was read and a pass with it has ended."""
     stale_after: float = 900.0
     """Seconds without a pass after which the loop counts as stuck."""
+    store: str = ""
+    """Why the store cannot be used and nothing is done; empty when it can. The controller lives, but is not ready."""
 
     def problem(self, now: float) -> str:
         """Empty when the loop goes on."""
@@ -53,8 +56,8 @@ def application(registry: CollectorRegistry, health: Health, clock: Callable[[],
         return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
     async def readyz(_: Request) -> Response:
-        ready = health.ready
-        return PlainTextResponse("ok\n" if ready else "no pass has ended yet\n", 200 if ready else 503)
+        why = health.store or ("" if health.ready else "no pass has ended yet")
+        return PlainTextResponse(f"{why or 'ok'}\n", 503 if why else 200)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
 

@@ -48,13 +48,14 @@ def test_a_proof_is_kept_until_it_is_forgotten(path: Path) -> None:
 
 def test_the_journal_knows_what_was_begun_and_not_ended(path: Path) -> None:
     with Store(path) as store:
-        first, _ = store.intend(action(), 1.0), store.intend(action(), 2.0)
+        first, second = store.intend(action(), 1.0), store.intend(action(), 2.0)
         store.ended(first, Outcome(REF, "create", "new", "done"), 3.0)
     with Store(path) as store:
         assert store.unfinished() == [(REF, "create jail web")]
-        store.settle_unfinished(1.5, 4.0)
+        assert store.last_entry() == second
+        store.settle_unfinished(first, 4.0)
         assert store.unfinished() != []
-        store.settle_unfinished(3.0, 4.0)
+        store.settle_unfinished(second, 4.0)
         assert store.unfinished() == []
 
 
