@@ -13,9 +13,9 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic, time
 
@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 _PATIENCE = 15.0
 """Seconds that a pass of the daemon waits for its acts before it looks after the other machines."""
+_SKEW = 60.0
+"""Seconds by which a machine's clock may differ from ours."""
 _AGAIN = 60.0
 """Seconds after which a store that could not be used is tried again, at the latest."""
 _LAST_PATIENCE = 7.0
@@ -61,6 +63,8 @@ class App:
     revisions: Revisions
     controller: Controller
     metrics: Metrics
+    off: set[str] = field(default_factory=set)
+    """Hosts whose clock was off at the last look."""
 
 
 def store_path(settings: Settings) -> Path:
@@ -264,7 +268,8 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
         up = {host: problem is None for host, problem in asked.items() if host not in resting}
         hosts = {one.ref: one.host for one in look.resources}
         app.metrics.passed(record, look.verdict.changes, _pending(app.store, record, look.world.desired), hosts)
-        app.metrics.endpoints(up, app.hands.last_seen)
+        app.metrics.endpoints(up, app.hands.last_seen, look.world.observed.clocks, app.hands.overruled)
+        _clocks(app, look.world.observed.clocks)
         for ended in ended_builds(look.world.observed):
             if app.store.build_ended(
                 ended.layer, ended.image, ended.name, ended.result, ended.started, ended.finished, ended.message
@@ -273,6 +278,14 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
                 app.metrics.build_ended(ended.layer, ended.image, ended.seconds, ended.finished or time(), good=good)
     _git_metrics(app, refused=len(record.refused))
     return record
+
+
+def _clocks(app: App, ahead: Mapping[str, float]) -> None:
+    """Say once whose clock is off."""
+    off = {host for host, seconds in ahead.items() if abs(seconds) > _SKEW}
+    for host in sorted(off - app.off):
+        log.warning("a clock is off: let NTP keep both", host=host, ahead=round(ahead[host]))
+    app.off = off
 
 
 def _pending(store: Store, record: Record, desired: Desired) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from controller.errors import ControllerError, Retry
@@ -51,6 +51,11 @@ class Hands:
     def offer_again(self, hosts: Iterable[str]) -> None:
         """Logins that these hosts' BMCs refused may be tried once more."""
         self._switches.offer_again(hosts)
+
+    @property
+    def overruled(self) -> Collection[str]:
+        """Hosts where a newer controller acts."""
+        return self._fleet.overruled
 
     @property
     def last_seen(self) -> Mapping[str, float]:

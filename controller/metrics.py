@@ -45,6 +45,16 @@ class Metrics:
         self._actions = self._counter("actions", "Acts by kind, cause and result.", "kind", "cause", "result")
         self._up = self._gauge("endpoint_up", "1 when the machine answered the last look.", "host")
         self._seen = self._gauge("endpoint_last_seen_timestamp_seconds", "When the machine answered last.", "host")
+        self._clock = self._gauge(
+            "endpoint_clock_offset_seconds",
+            "By how much at least the machine's clock is ahead of the controller's; negative when it is behind.",
+            "host",
+        )
+        self._overruled = self._gauge(
+            "endpoint_overruled",
+            "1 when the machine refused an act because a newer controller has acted there.",
+            "host",
+        )
         self._git_up = self._gauge("git_up", "1 when the last fetch worked.")
         self._fetches = self._counter("git_fetches", "Fetches by result.", "result")
         self._fetched = self._gauge("git_last_fetch_timestamp_seconds", "When the last good fetch ended.")
@@ -120,8 +130,16 @@ class Metrics:
         self._passes.labels("failed").inc()
         self._last.set(ended)
 
-    def endpoints(self, up: Mapping[str, bool], last_seen: Mapping[str, float]) -> None:
+    def endpoints(
+        self,
+        up: Mapping[str, bool],
+        last_seen: Mapping[str, float],
+        clocks: Mapping[str, float],
+        overruled: Collection[str],
+    ) -> None:
         _only(self._up, {(host,): float(state) for host, state in up.items()})
+        _only(self._clock, {(host,): ahead for host, ahead in clocks.items()})
+        _only(self._overruled, {(host,): float(host in overruled) for host in up})
         _only(self._seen, {(host,): last_seen.get(host, 0.0) for host in up})
 
     def build_ended(self, layer: str, image: str, seconds: float | None, finished: float, *, good: bool) -> None:

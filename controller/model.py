@@ -127,6 +127,8 @@ class Observed:
     """Message and hint for objects that a person must look at."""
     hosts: Mapping[str, str | None] = field(default_factory=dict)
     """For every host asked: None when it answered, else why not."""
+    clocks: Mapping[str, float] = field(default_factory=dict)
+    """By how many seconds at least the clock of a host that answered is ahead of ours, or behind it (negative)."""
 
 
 Cause: TypeAlias = Literal["intent", "drift", "new", "retire"]

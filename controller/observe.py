@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from time import time
 from typing import Protocol
 
 import structlog
 
 from controller.drivers import DRIVERS
-from controller.errors import ControllerError, Stall
-from controller.model import Answer, Facts, Lane, Observed, Probe, Ref, Resource, Seen, Unseen
+from controller.errors import FAULT, ControllerError, Stall
+from controller.model import Answer, Facts, Lane, Observed, Probe, Ref, Resource, Script, Seen, Unseen
 
 _DISK_SECONDS = 10.0
 """Far more than a disk needs that answers. While its SAN is away it never does, and nobody else may wait for it."""
 
+_CLOCK = Script("date +%s")
 
 log = structlog.get_logger(__name__)
 
@@ -35,12 +37,22 @@ async def observe(
     resources: Sequence[Resource], fleet: Asks, applied: Mapping[Ref, Facts], *, timeout: float = 30.0
 ) -> Observed:
     """Ask once, read everything. `timeout` is in seconds for each host and lane."""
-    probes = {resource.ref: DRIVERS[resource.ref.kind].probes(resource) for resource in resources}
-    answers = await _ask_all({probe for asked in probes.values() for probe in asked}, fleet, timeout)
-    seen: dict[Ref, Seen] = {}
+    probes: dict[Ref, Sequence[Probe]] = {}
     unknown: dict[Ref, str] = {}
-    stalled: dict[Ref, tuple[str, str]] = {}
     for resource in resources:
+        try:
+            probes[resource.ref] = DRIVERS[resource.ref.kind].probes(resource)
+        except Exception as error:
+            unknown[resource.ref] = f"cannot look at {resource.ref}: {type(error).__name__} in its driver"
+            log.exception("driver cannot ask", object=str(resource.ref))
+    asked = {probe for each in probes.values() for probe in each}
+    clocks = {Probe(probe.host, _CLOCK) for probe in asked if probe.lane == "main"}
+    begun = time()
+    answers = await _ask_all(asked | clocks, fleet, timeout)
+    ended = time()
+    seen: dict[Ref, Seen] = {}
+    stalled: dict[Ref, tuple[str, str]] = {}
+    for resource in (one for one in resources if one.ref in probes):
         got = [answers[probe] for probe in probes[resource.ref]]
         try:
             seen[resource.ref] = DRIVERS[resource.ref.kind].read(resource, got, applied.get(resource.ref))
@@ -51,7 +63,8 @@ async def observe(
         except Exception as error:
             unknown[resource.ref] = f"cannot understand what {resource.host} answered: {type(error).__name__}: {error}"
             log.exception("driver cannot read an answer", object=str(resource.ref))
-    return Observed(seen, unknown, stalled, _hosts(answers))
+    told = {probe.host: answers[probe] for probe in clocks}
+    return Observed(seen, unknown, stalled, _hosts(answers), _ahead(told, begun, ended))
 
 
 async def _ask_all(probes: set[Probe], fleet: Asks, timeout: float) -> dict[Probe, Answer | Unseen]:
@@ -75,6 +88,9 @@ async def _ask_one(
         replies = await fleet.ask_each(host, lane, [probe.script for probe in probes], timeout)
     except ControllerError as error:
         return [(probe, _unseen(error)) for probe in probes]
+    except Exception as error:
+        log.exception("machine cannot be asked", host=host, lane=lane)
+        return [(probe, Unseen(f"cannot ask {host}: {type(error).__name__}", FAULT)) for probe in probes]
     return [
         (probe, reply if isinstance(reply, Answer) else _unseen(reply))
         for probe, reply in zip(probes, replies, strict=True)
@@ -92,3 +108,14 @@ def _hosts(answers: Mapping[Probe, Answer | Unseen]) -> dict[str, str | None]:
         for probe, answer in answers.items()
         if probe.lane == "main"
     }
+
+
+def _ahead(told: Mapping[str, Answer | Unseen], begun: float, ended: float) -> dict[str, float]:
+    """How far clocks are off that say a time outside of the look, which lasted from `begun` to `ended` by our own."""
+    found: dict[str, float] = {}
+    for host, answer in told.items():
+        if isinstance(answer, Answer) and answer.exit == 0 and answer.out.strip().isdigit():
+            now = float(answer.out)
+            # It says whole seconds.
+            found[host] = now - ended if now > ended else min(now + 1 - begun, 0.0)
+    return found

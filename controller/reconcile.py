@@ -265,13 +265,13 @@ class Controller:
                 held[change.ref] = contested(change, times)
             elif trouble and change.ref not in look.world.retry and trouble.wanted == digest_of(change.want):
                 why: Held = "not-converging" if trouble.next_try is None else "failed"
-                if trouble.next_try is None or trouble.next_try > time():
+                if trouble.next_try is None or _pausing(trouble.next_try, time()):
                     held[change.ref] = Hold(change.ref, why, trouble.message, trouble.hint)
         return held
 
     def _put_back(self, change: Change) -> int:
         """How often the very same was put back within an hour."""
-        return self._store.times_put_back(change.ref, _strife(change), time() - _HOUR)
+        return self._store.times_put_back(change.ref, _strife(change), time() - _HOUR, time())
 
     def _asked_again(self, insist: bool) -> frozenset[Ref]:
         """Objects that an operator wants tried again; the request is used up by this pass. `insist` only ends pauses.
@@ -287,6 +287,11 @@ class Controller:
         self._store.forget_put_back(refs)
         self._store.done_request("retry", asked)
         return frozenset(refs)
+
+
+def _pausing(next_try: float, now: float) -> bool:
+    """A try that lies further away than any pause is long was noted before the clock was set back: it is due."""
+    return now < next_try <= now + _LONGEST_PAUSE
 
 
 def estimated(status: Status, last: Callable[[str, str], float | None], now: float) -> Status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import structlog
@@ -79,6 +79,7 @@ class Revisions:
         self._limits = limits
         self._notes = notes
         self._parsed: dict[str, Loaded] = {}
+        self._born = time() - monotonic()
         self.git_error = ""
         self._git_hint = ""
         self.fetched_at = 0.0
@@ -156,7 +157,7 @@ class Revisions:
 
         before = self._store.get("revision")
         if before != wanted.revision:
-            self._store.removed(wanted.counted, wanted.revision, time())
+            self._store.removed(wanted.counted, wanted.revision, self._now())
         self._store.put("revision", wanted.revision)
         if before != wanted.revision:
             # Also those for a push that somebody replaced meanwhile: an approval is for what was refused then.
@@ -256,7 +257,8 @@ class Revisions:
             return Objection(), ()
         revision = judged.snapshot.revision
         gone = removal(resolve((await self.judge(last)).objects).names(), resolve(judged.objects).names())
-        why = too_much(gone, self._store.removed_at(), self._limits, time())
+        now = self._now()
+        why = too_much(gone, self._store.removed_at(now), self._limits, now)
         if not why:
             return Objection(), gone.names
         approved = {*self._store.requests("approve"), *await self._source.trailers(TRAILER, last, revision)}
@@ -267,6 +269,10 @@ class Revisions:
             f"or push a commit whose message ends with the line {TRAILER}: {gone.plan}"
         )
         return Objection((f"cannot apply {revision[:12]}: {why}",), hint, gone.plan), ()
+
+    def _now(self) -> float:
+        """The time of day by which the budget goes: setting the clock forward makes no new day."""
+        return min(time(), self._born + monotonic())
 
     async def _parse(self, snapshot: Snapshot) -> Loaded:
         missing = [one for one in snapshot.blobs if _key(one.path, one.blob_id) not in self._parsed]

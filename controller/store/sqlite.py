@@ -322,20 +322,25 @@ class Store:
         with self._writing() as db:
             db.executemany("INSERT INTO removal VALUES (?, ?, ?)", [(name, revision, now) for name in names])
 
-    def removed_at(self) -> list[float]:
+    def removed_at(self, now: float) -> list[float]:
+        """When objects were removed. What was noted before the clock was set back counts from now on."""
+        if self._rows("SELECT 1 FROM removal WHERE at > ? LIMIT 1", (now,)):
+            with self._writing() as db:
+                db.execute("UPDATE removal SET at = ? WHERE at > ?", (now, now))
         return [row[0] for row in self._rows("SELECT at FROM removal")]
 
     # -- what was put back --------------------------------------------------------------------------------------
 
     def put_back(self, ref: Ref, what: str, now: float) -> None:
-        """Something found changed by hand was brought back. What is older than `KEPT` seconds goes."""
+        """Something found changed by hand was brought back. What is older than `KEPT` seconds goes, and what a clock noted
+        that was set back since."""
         with self._writing() as db:
-            db.execute("DELETE FROM putback WHERE at < ?", (now - KEPT,))
+            db.execute("DELETE FROM putback WHERE at < ? OR at > ?", (now - KEPT, now))
             db.execute("INSERT INTO putback VALUES (?, ?, ?, ?)", (ref.kind, ref.name, what, now))
 
-    def times_put_back(self, ref: Ref, what: str, since: float) -> int:
-        query = "SELECT count(*) FROM putback WHERE kind = ? AND name = ? AND what = ? AND at > ?"
-        return int(self._rows(query, (ref.kind, ref.name, what, since))[0][0])
+    def times_put_back(self, ref: Ref, what: str, since: float, now: float) -> int:
+        query = "SELECT count(*) FROM putback WHERE kind = ? AND name = ? AND what = ? AND at > ? AND at <= ?"
+        return int(self._rows(query, (ref.kind, ref.name, what, since, now))[0][0])
 
     def forget_put_back(self, refs: Collection[Ref]) -> None:
         if not refs:

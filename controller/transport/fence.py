@@ -169,7 +169,8 @@ def admitted(answer: Answer, *, host: str, token: str) -> Answer:
     if answer.exit == REFUSED:
         raise Stall(
             f"cannot act on {host}: refused there: {said}",
-            hint="another controller has taken over, or two share one number: let exactly one of them run",
+            hint="another controller has taken over: let exactly one run. If there is no other, one whose clock was ahead has "
+            f"been there: remove /var/run/jailops/fence on {host}",
         )
     if answer.exit == BUSY:
         raise Retry(f"cannot act on {host}: an earlier act still runs there{f': {said}' if said else ''}")

@@ -49,6 +49,8 @@ class Fleet:
         """Connections opened, by host."""
         self.last_seen: dict[str, float] = {}
         """Unix time of the last answer, by host."""
+        self.overruled: set[str] = set()
+        """Hosts whose last act was refused because a newer controller has been there."""
         self.update(endpoints)
 
     async def __aenter__(self) -> Self:
@@ -116,7 +118,13 @@ class Fleet:
         (reply,) = await self._exchange(host, lane, [guarded], timeout, force=False, run=timeout + fences.ENDING)
         if not isinstance(reply, Answer):
             raise reply
-        return fences.admitted(reply, host=host, token=token)
+        try:
+            answer = fences.admitted(reply, host=host, token=token)
+        except Stall:
+            self.overruled.add(host)
+            raise
+        self.overruled.discard(host)
+        return answer
 
     async def _exchange(
         self,

@@ -33,6 +33,7 @@ directory = "secrets"
 directory = "store"
 [schedule]
 interval = {interval}
+jitter = 0.0
 [web]
 listen = "127.0.0.1:{port}"
 [log]

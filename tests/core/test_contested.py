@@ -156,5 +156,5 @@ async def test_it_is_remembered_over_a_restart(tmp_path: Path, clock: list[float
     with Store(tmp_path / "jailops.sqlite") as store:
         place = (await worn_out(store, clock)).place
     with Store(tmp_path / "jailops.sqlite") as store:
-        assert store.times_put_back(REF, f"{digest_of(THEIRS)} {digest_of(OURS)}", clock[0] - 1) == 5
+        assert store.times_put_back(REF, f"{digest_of(THEIRS)} {digest_of(OURS)}", clock[0] - 1, clock[0]) == 5
         assert (await Fight(store, place).changed(THEIRS)).state == "Contested"

@@ -98,6 +98,7 @@ async def test_D2_one_jail_a_commit_is_held_by_the_budget_of_the_day(
 ) -> None:
     clock = [NOW]
     monkeypatch.setattr(revision, "time", lambda: clock[0])
+    monkeypatch.setattr(revision, "monotonic", lambda: clock[0])
     site.push(12, "Twelve jails")
     await site.look()
     for left in range(11, 6, -1):
@@ -130,7 +131,7 @@ async def test_what_is_allowed_by_name_is_not_counted(site: Site) -> None:
     site.git("commit", "-q", "--allow-empty", "-m", f"They may\n\nAllow-Delete: {plan}")
     tip = site.git("rev-parse", "HEAD").strip()
     assert (await site.look()).revision == tip
-    assert site.store.removed_at() == []
+    assert site.store.removed_at(NOW) == []
 
 
 async def test_an_approval_for_what_was_replaced_meanwhile_is_gone(site: Site) -> None:

@@ -131,7 +131,7 @@ def full_of_everything(path: Path, rows: int = 300) -> None:
 def read_all(store: Store) -> None:
     store.get("revision")
     store.objects(), store.troubles(), store.unfinished(), store.passes(), store.statuses()
-    store.requests("pause"), store.removed_at(), store.last_build_seconds("world", "freebsd13")
+    store.requests("pause"), store.removed_at(1.0), store.last_build_seconds("world", "freebsd13")
 
 
 def judged(path: Path) -> StoreUnusable | None:
