@@ -261,6 +261,17 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
     except ControllerError:
         _git_metrics(app, refused=1)
         raise
+    try:
+        _measure(app, record)
+    except ControllerError:
+        raise
+    except Exception:
+        # The pass is done and recorded; what it did must not look like a failure of it.
+        log.exception("metrics not brought up to date: this is a fault of jailops")
+    return record
+
+
+def _measure(app: App, record: Record) -> None:
     look = app.controller.last
     if look is not None:
         # A build VM that is off as it should be is no machine that is away.
@@ -277,7 +288,6 @@ async def once(app: App, trigger: str, *, insist: bool = False) -> Record:
                 good = ended.result == "done"
                 app.metrics.build_ended(ended.layer, ended.image, ended.seconds, ended.finished or time(), good=good)
     _git_metrics(app, refused=len(record.refused))
-    return record
 
 
 def _clocks(app: App, ahead: Mapping[str, float]) -> None:

@@ -80,6 +80,14 @@ def contested(change: Change, times: int) -> Hold:
     )
 
 
+def faulty(ref: Ref, doing: str, error: Exception) -> Hold:
+    """An object whose driver has a fault. Deciding logs nothing, so the place is told here; not the error's own words, which
+    may hold anything."""
+    *_, place = extract_tb(error.__traceback__)
+    where = f"{type(error).__name__} in its driver ({place.name}, line {place.lineno})"
+    return Hold(ref, "stalled", f"cannot {doing}: {where}", FAULT)
+
+
 def _judge_one(
     resource: Resource, world: World, known: Mapping[Ref, str], wants: dict[Ref, Facts | None]
 ) -> Change | Hold | Status:
@@ -102,14 +110,14 @@ def _judge_one(
         # An encoder refused a value: the manifest says something that no machine can be told.
         return Hold(ref, "stalled", f"cannot write the settings of {ref}: {error}", f"change {resource.origin}")
     except Exception as error:
-        # Deciding logs nothing, so the place is told here; not the error's own words, which may hold anything.
-        *_, place = extract_tb(error.__traceback__)
-        where = f"{type(error).__name__} in its driver ({place.name}, line {place.lineno})"
-        return Hold(ref, "stalled", f"cannot say what {ref} should be: {where}", FAULT)
+        return faulty(ref, f"say what {ref} should be", error)
     wants[ref] = want
     if seen.busy is not None:
         return Hold(ref, "busy", seen.busy.stage)
-    detail = {**seen.detail, **DRIVERS[ref.kind].told(resource, world)}
+    try:
+        detail = {**seen.detail, **DRIVERS[ref.kind].told(resource, world)}
+    except Exception as error:
+        return faulty(ref, f"tell why {ref} should be so", error)
     if not differs(want, seen.facts):
         state: State = "Retired" if resource.retired else "Ready"
         return Status(ref, state, str(detail.get("says", "")), origin=resource.origin, detail=detail)

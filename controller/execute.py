@@ -124,7 +124,15 @@ class Executor:
         async with self._locks.setdefault(change.resource.host, asyncio.Lock()):
             if not may_begin():
                 return None
-            if why := overtaken(action):
+            try:
+                why = overtaken(action)
+            except ControllerError as error:
+                self._broken = error
+                return None
+            except Exception as error:
+                log.exception("action cannot be judged again", object=str(change.ref))
+                why = f"cannot {action.summary} now: {type(error).__name__} when it was judged once more; {FAULT}"
+            if why:
                 log.info("not begun", object=str(change.ref), summary=action.summary, message=why)
                 return Outcome(change.ref, action.summary, change.cause, "waiting", why)
             entry = self._written(lambda: self._journal.intend(action, time()))

@@ -61,7 +61,8 @@ async def observe(
         except ControllerError as error:
             unknown[resource.ref] = str(error)
         except Exception as error:
-            unknown[resource.ref] = f"cannot understand what {resource.host} answered: {type(error).__name__}: {error}"
+            # Not the error's own words, which may hold anything that the machine said.
+            unknown[resource.ref] = f"cannot understand what {resource.host} answered: {type(error).__name__}; {FAULT}"
             log.exception("driver cannot read an answer", object=str(resource.ref))
     told = {probe.host: answers[probe] for probe in clocks}
     return Observed(seen, unknown, stalled, _hosts(answers), _ahead(told, begun, ended))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from graphlib import TopologicalSorter
 
-from controller.diff import Verdict, judge
+from controller.diff import Verdict, faulty, judge
 from controller.drivers import DRIVERS, World
 from controller.model import Action, Change, Hold, Plan, Ref, Resource
 
@@ -32,14 +32,14 @@ def make_plan(
         change = changes.get(resource.ref)
         if change is None:
             continue
-        hold = refused.get(resource.ref) or _waits_for(resource, blocked)
-        if hold is not None:
-            held.append(hold)
-            blocked[resource.ref] = hold.message
+        todo = refused.get(resource.ref) or _waits_for(resource, blocked) or _action(change, world)
+        if isinstance(todo, Hold):
+            held.append(todo)
+            blocked[resource.ref] = todo.message
         elif any(need in changes for need in resource.needs):
-            later.append(_action(change, world))
+            later.append(todo)
         else:
-            actions.append(_action(change, world))
+            actions.append(todo)
     return Plan(tuple(actions), tuple(later), tuple(held))
 
 
@@ -69,14 +69,12 @@ def _waits_for(resource: Resource, blocked: Mapping[Ref, str]) -> Hold | None:
     return None
 
 
-def _action(change: Change, world: World) -> Action:
+def _action(change: Change, world: World) -> Action | Hold:
     driver = DRIVERS[change.ref.kind]
-    explanation = driver.explain(change)
-    return Action(
-        change,
-        explanation.summary,
-        explanation.reason,
-        explanation.risk,
-        partial(driver.steps, change, world),
-        driver.differences(change, world),
-    )
+    try:
+        explanation = driver.explain(change)
+        differences = driver.differences(change, world)
+    except Exception as error:
+        return faulty(change.ref, f"say what to do about {change.ref}", error)
+    steps = partial(driver.steps, change, world)
+    return Action(change, explanation.summary, explanation.reason, explanation.risk, steps, differences)

@@ -14,12 +14,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic, time
+from typing import Any
 
 import structlog
 
 from controller import said
 from controller.diff import Verdict, contested, digest_of, judge, watched
 from controller.drivers import DRIVERS, LAYERS, World, asks, choose, hops, needed_again, on_trial, resources_of, rollout
+from controller.errors import FAULT
 from controller.execute import Executor
 from controller.graph import Desired, Pin
 from controller.hands import Hands
@@ -184,15 +186,23 @@ class Controller:
         return {ref: one.facts for ref, one in self._store.objects().items() if one.facts is not None}
 
     async def _act(self, plan: Plan, look: Look) -> list[Outcome]:
+        faulty: list[Outcome] = []
         for action in plan.actions:
             resource = action.change.resource
-            self._store.claim(resource, DRIVERS[resource.ref.kind].memory(resource))
             self._begun[resource.ref] = action.change
+            memory = _memory(resource)
+            if memory is None:
+                message = f"cannot {action.summary}: what must be remembered of {resource.ref} could not be said"
+                faulty.append(Outcome(resource.ref, action.summary, action.change.cause, "failed", message, FAULT))
+            else:
+                self._store.claim(resource, memory)
+        left = {one.ref for one in faulty}
+        plan = replace(plan, actions=tuple(one for one in plan.actions if one.change.ref not in left))
 
         def too_late(action: Action) -> str:
             return overtaken(action, self._since(look))
 
-        return self._taken(await self.executor.perform(plan, self.stop, too_late))
+        return self._taken([*faulty, *await self.executor.perform(plan, self.stop, too_late)])
 
     def _since(self, look: Look) -> World:
         """The world of a look with the time that has passed, and what operators have asked for meanwhile."""
@@ -222,7 +232,9 @@ class Controller:
         for ref in ready:
             wanted = digest_of(look.verdict.wants.get(ref))
             if ref not in known or known[ref].wanted != wanted:
-                memory = DRIVERS[ref.kind].memory(by_ref[ref])
+                memory = _memory(by_ref[ref])
+                if memory is None:
+                    continue
                 proofs.append((ref, memory, wanted, look.verdict.wants.get(ref)))
         self._store.proved(proofs, time())
         self._store.clear_trouble([ref for ref in self._store.troubles() if ref in ready or ref not in by_ref])
@@ -294,6 +306,15 @@ def _pausing(next_try: float, now: float) -> bool:
     return now < next_try <= now + _LONGEST_PAUSE
 
 
+def _memory(resource: Resource) -> Mapping[str, Any] | None:
+    """What its driver needs to retire it; None when the driver has a fault, which is this object's trouble alone."""
+    try:
+        return DRIVERS[resource.ref.kind].memory(resource)
+    except Exception:
+        log.exception("driver cannot say what to remember", object=str(resource.ref))
+        return None
+
+
 def estimated(status: Status, last: Callable[[str, str], float | None], now: float) -> Status:
     """How long a build has to go, as the last good one of the same layer tells: `last` says what that took, in seconds."""
     busy = status.busy
@@ -322,7 +343,14 @@ def _resources(desired: Desired, known: Mapping[Ref, Remembered]) -> list[Resour
     """What the manifests declare, and what we made and they declare no more."""
     declared = resources_of(desired)
     refs = {resource.ref for resource in declared}
-    gone = (
-        DRIVERS[ref.kind].retired(ref, one.memory, desired) for ref, one in sorted(known.items()) if ref not in refs
-    )
+    gone = (_retired(ref, one.memory, desired) for ref, one in sorted(known.items()) if ref not in refs)
     return [*declared, *(resource for resource in gone if resource is not None)]
+
+
+def _retired(ref: Ref, memory: Mapping[str, Any], desired: Desired) -> Resource | None:
+    """What is left of an object that the manifests declare no more; one that its driver cannot say is left alone."""
+    try:
+        return DRIVERS[ref.kind].retired(ref, memory, desired)
+    except Exception:
+        log.exception("driver cannot say what is left of an object", object=str(ref))
+        return None

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from controller.errors import ControllerError, Misnamed, Retry, Stall
+from controller.errors import FAULT, ControllerError, Misnamed, Retry, Stall, StoreUnusable
 from controller.graph import Desired, resolve
 from controller.manifests import Blob, Loaded, Manifest, Problem, check, parse_blob, together, unread
 from controller.model import Origin, Record
@@ -103,8 +103,14 @@ class Revisions:
             judged = await self.judge(candidate)
             objection, counted = await self._objections(judged, last)
             self._approvable(objection.approvable)
+        except StoreUnusable:
+            raise
         except (Retry, Stall) as error:
             return await self._in_force(last, str(error), getattr(error, "hint", ""), candidate)
+        except Exception as error:
+            log.exception("revision cannot be judged", revision=candidate)
+            why = f"cannot judge {candidate[:12]}: {type(error).__name__}"
+            return await self._in_force(last, why, FAULT, candidate)
         if objection.reasons:
             return await self._in_force(last, objection.reasons, objection.hint, candidate)
         return replace(_wanted(judged), counted=counted)
@@ -184,6 +190,9 @@ class Revisions:
         except ControllerError as error:
             log.warning("note not written", revision=revision, reason=str(error))
             return
+        except Exception:
+            log.exception("note not written", revision=revision)
+            return
         if not push.pushed:
             log.info("note kept in the mirror only", revision=revision, reason=push.reason)
 
@@ -195,6 +204,11 @@ class Revisions:
             self._git_hint = getattr(error, "hint", "") or _GIT_HINT
             self._note_git(str(error))
             log.warning("git", problem=str(error))
+            return None
+        except Exception as error:
+            self._git_hint = FAULT
+            self._note_git(f"cannot fetch: {type(error).__name__}")
+            log.exception("git")
             return None
         self._note_git("")
         self.fetched_at = time()
