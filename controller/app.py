@@ -113,6 +113,10 @@ def source(settings: Settings) -> GitSource:
             host_keys=git.host_keys,
             allow_local=git.allow_local,
             deadline=git.timeout,
+            signers_file=git.signers_file,
+            revoked_file=git.revoked_file,
+            gpg_keys_file=git.gpg_keys_file,
+            trusted_commit=git.trusted_commit,
         )
     )
 

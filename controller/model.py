@@ -336,3 +336,5 @@ class Record:
     hosts: tuple[Hops, ...] = ()
     pinned: tuple[str, ...] = ()
     """What operators have pinned, why and to what."""
+    signer: str = ""
+    """Who signed the commit, with the key; empty where no signatures are asked for."""

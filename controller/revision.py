@@ -49,6 +49,8 @@ class Wanted:
     """Why Git could not be asked this time."""
     counted: tuple[str, ...] = ()
     """The objects that this revision removes within the budget of the day."""
+    signer: str = ""
+    """Who signed the revision, where signatures are asked for."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ class Revisions:
                 self._approvable("")
             return await self._in_force(last)
         try:
-            judged = await self.judge(candidate)
-            objection, counted = await self._objections(judged, last)
+            objection = await self._distrusted(candidate, last)
+            if not objection.reasons:
+                judged = await self.judge(candidate)
+                objection, counted = await self._objections(judged, last)
             self._approvable(objection.approvable)
         except StoreUnusable:
             raise
@@ -113,7 +117,7 @@ class Revisions:
             return await self._in_force(last, why, FAULT, candidate)
         if objection.reasons:
             return await self._in_force(last, objection.reasons, objection.hint, candidate)
-        return replace(_wanted(judged), counted=counted)
+        return replace(_wanted(judged), counted=counted, signer=self._signer(candidate))
 
     async def judge(self, revision: str) -> Judged:
         """Read and check one revision that is in the mirror."""
@@ -237,25 +241,37 @@ class Revisions:
                 "cannot begin: no revision is good enough to apply: " + "; ".join(reasons),
                 hint=hint or "jailops check says what is wrong with the manifests",
             )
-        kept = _wanted(await self.judge(last))
-        return Wanted(
-            kept.revision,
-            kept.author,
-            kept.subject,
-            kept.committed_at,
-            kept.desired,
-            _with_hint(reasons, hint),
-            hint,
-            candidate,
-            self.git_error,
+        return replace(
+            _wanted(await self.judge(last)),
+            refused=_with_hint(reasons, hint),
+            hint=hint,
+            candidate=candidate,
+            git_error=self.git_error,
+            signer=self._signer(last),
         )
 
-    async def _objections(self, judged: Judged, last: str | None) -> tuple[Objection, tuple[str, ...]]:
-        """Why a revision must not be applied; and what it removes that counts against the day's budget."""
-        revision = judged.snapshot.revision
-        forward = await self._source.accept(revision, last, frozenset(self._store.requests("approve")))
+    async def _distrusted(self, candidate: str, last: str | None) -> Objection:
+        """What speaks against a commit before anything in it is read: where it stands in the history, and who signed."""
+        forward = await self._source.accept(candidate, last, frozenset(self._store.requests("approve")))
         if isinstance(forward, Refused):
-            return Objection((f"{forward.reason}: {forward.message}",), forward.hint, revision), ()
+            return Objection((f"{forward.reason}: {forward.message}",), forward.hint, candidate)
+        before, _, _ = self._store.get("signed").partition(" ")
+        if not self._source.signatures or before == candidate:
+            return Objection()
+        proven = await self._source.proven(candidate, before or None)
+        if isinstance(proven, Refused):
+            return Objection((f"{proven.reason}: {proven.message}",), proven.hint)
+        self._store.put("signed", f"{candidate} {proven.signer}")
+        return Objection()
+
+    def _signer(self, revision: str) -> str:
+        """Who signed a revision that was proven last."""
+        proven, _, signer = self._store.get("signed").partition(" ")
+        return signer if proven == revision and self._source.signatures else ""
+
+    async def _objections(self, judged: Judged, last: str | None) -> tuple[Objection, tuple[str, ...]]:
+        """Why what a revision says must not be applied; and what it removes that counts against the day's budget."""
+        revision = judged.snapshot.revision
         if judged.problems:
             told = tuple(str(problem) for problem in judged.problems)
             return Objection(told, f"jailops check {revision[:12]} shows them all"), ()

@@ -43,6 +43,7 @@ def record(
         refused=wanted.refused,
         unmanaged=_unmanaged(list(statuses.values())),
         statuses=tuple(statuses[ref] for ref in sorted(statuses)),
+        signer=wanted.signer,
     )
 
 
@@ -102,6 +103,7 @@ _WORDS: Mapping[State, str] = {
 def note(record: Record) -> str:
     """The audit entry for `git log --notes=jailops`: what was asked, done, refused and left, with seconds."""
     lines = [f"{record.said} [{record.trigger}, {record.seconds:.1f} s]"]
+    lines += [f"  signed by     {record.signer}"] * bool(record.signer)
     for one in record.outcomes:
         lines.append(f"  {one.result:<13} {one.ref}: {one.summary} ({one.cause}, {one.seconds:.1f} s)")
         lines += [f"                {one.message}"] * bool(one.message)

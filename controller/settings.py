@@ -42,6 +42,22 @@ class Git(_Section):
     allow_local: bool = Field(False, description="Allow a path on this machine as the url.")
     timeout: float = Field(120.0, gt=0, description="Seconds for one fetch or push.")
     notes: bool = Field(True, description="Write the record of each pass that did something as a Git note.")
+    signers_file: Path | None = Field(
+        None,
+        description="Who may sign commits with SSH (ALLOWED SIGNERS of ssh-keygen); every commit must be signed then.",
+    )
+    revoked_file: Path | None = Field(
+        None, description="SSH keys whose signatures count no more: public keys, or a key revocation list."
+    )
+    gpg_keys_file: Path | None = Field(
+        None, description="Who may sign commits with GnuPG: public keys, armoured; every commit must be signed then."
+    )
+    trusted_commit: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$",
+        examples=["9fceb02d0ae598e95dc970b74767f19372d61af8"],
+        description="Full id: this commit and those before it need no signature.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -172,13 +188,14 @@ def load(path: Path) -> Settings:
         raise Stall(f"cannot use the settings {path}:{told}", hint="jailops init shows every setting") from None
 
 
+_GIT_FILES = ("token_file", "ca_file", "key_file", "signers_file", "revoked_file", "gpg_keys_file")
+
+
 def _anchored(settings: Settings, base: Path) -> Settings:
     def anchor(path: Path | None) -> Path | None:
         return None if path is None else base / path
 
-    git = settings.git.model_copy(
-        update={name: anchor(getattr(settings.git, name)) for name in ("token_file", "ca_file", "key_file")}
-    )
+    git = settings.git.model_copy(update={name: anchor(getattr(settings.git, name)) for name in _GIT_FILES})
     return settings.model_copy(
         update={
             "git": git,

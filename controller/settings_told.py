@@ -120,7 +120,7 @@ def _shape(option: FieldInfo, detail: ErrorDetails) -> str:
     if detail["type"] == HIDDEN:
         kind = context["expected"]
     if detail["type"] == "string_pattern_mismatch":
-        kind = f"a text such as {quoted(str(option.default))}"
+        kind = f"a text such as {quoted(str((option.examples or [option.default])[0]))}"
     if detail["type"].startswith("ip_v4"):
         kind = "an IPv4 address"
     bounds = [f"{word} {context[name]:g}" for name, word in _BOUNDS.items() if name in context]

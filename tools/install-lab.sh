@@ -5,7 +5,7 @@ set -eu
 
 packages='isc-dhcp-server isc-dhcp-client kea-dhcp4-server tgt libiscsi-bin nfs-ganesha nfs-ganesha-vfs libnfs-utils
     rpcbind nfs-kernel-server tftpd-hpa tftp-hpa openssh-server openssh-client dbus prometheus tcsh libarchive-tools
-    iproute2 util-linux procps git qemu-system-x86 libvirt-clients systemd openipmi faketime'
+    iproute2 util-linux procps git gnupg qemu-system-x86 libvirt-clients systemd openipmi faketime'
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-jailops
 mark='# jailops tools/install-lab.sh'

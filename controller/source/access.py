@@ -203,7 +203,7 @@ def _askpass(private: Path, user: str, token: Path) -> Path:
         "*) exit 1 ;;",
         "esac",
     )
-    return _write(private / "askpass", "\n".join(lines), 0o700)
+    return write_private(private / "askpass", "\n".join(lines), 0o700)
 
 
 def _known_hosts(private: Path, settings: GitSettings, match: re.Match[str]) -> Path:
@@ -219,7 +219,7 @@ def _known_hosts(private: Path, settings: GitSettings, match: re.Match[str]) -> 
             hint=f"put the line that ssh-keyscan -p {port} {host} prints into git.host_keys, "
             "after comparing its fingerprint with what the host's administrator says",
         )
-    return _write(private / "known_hosts", "\n".join(f"{name} {key}" for key in keys), 0o600)
+    return write_private(private / "known_hosts", "\n".join(f"{name} {key}" for key in keys), 0o600)
 
 
 def _ssh_command(key: Path, known_hosts: Path) -> str:
@@ -256,10 +256,11 @@ def _ssh_path(path: Path) -> str:
 def _trust_local(private: Path, url: str) -> Path:
     """git refuses a repository of another user unless told so in a file; the settings already said it may be read."""
     path = url.removeprefix("file://")
-    return _write(private / "gitconfig", f"[safe]\n\tdirectory = {path}\n\tdirectory = {path}/.git", 0o600)
+    return write_private(private / "gitconfig", f"[safe]\n\tdirectory = {path}\n\tdirectory = {path}/.git", 0o600)
 
 
-def _write(path: Path, text: str, mode: int) -> Path:
+def write_private(path: Path, text: str, mode: int) -> Path:
+    """Put a file of ours beside the mirror, in one move."""
     temp = path.with_name(f"{path.name}.{os.getpid()}.new")
     temp.unlink(missing_ok=True)
     with os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:

@@ -1,7 +1,7 @@
-"""One git command in a child process of its own: argv, environment and limits in, exit status and output out.
+"""One command in a child process of its own: argv, environment and limits in, exit status and output out.
 
 The child leads its own session, so the whole family (git, ssh, git-remote-https, index-pack) ends together at the
-deadline or when the caller is cancelled. Its limits are set by sh before git starts, because code between fork and exec
+deadline or when the caller is cancelled. Its limits are set by sh before the command starts, because code between fork and exec
 is not safe in a process with threads. Never reads our environment, never inherits a terminal or a file.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-_LIMITED = """ulimit -c 0; ulimit -f "$1"; ulimit -v "$2"; ulimit -t "$3"; shift 3; exec git "$@" """
+_LIMITED = """ulimit -c 0; ulimit -f "$1"; ulimit -v "$2"; ulimit -t "$3"; shift 3; exec "$@" """
 """A limit that is already lower cannot be raised: sh says so, and the lower one holds."""
 
 _STDERR_KEPT = 16 * 1024
@@ -53,7 +53,7 @@ class Done:
         return self.stdout.decode("utf-8", "backslashreplace").strip()
 
 
-async def run_git(
+async def run(
     argv: Sequence[str],
     env: Mapping[str, str],
     limits: Limits,
@@ -62,10 +62,10 @@ async def run_git(
     stdin: bytes = b"",
     max_output: int = 1024 * 1024,
 ) -> Done:
-    """Run ``git argv…`` and wait at most `deadline` seconds. Raises DeadlinePassed, TooMuchOutput, OSError."""
+    """Run a command and wait at most `deadline` seconds. Raises DeadlinePassed, TooMuchOutput, OSError."""
     numbers = (limits.file_bytes // 512, limits.memory_bytes // 1024, limits.cpu_seconds)
     process = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", _LIMITED, "git", *(str(n) for n in numbers), *argv,
+        "/bin/sh", "-c", _LIMITED, argv[0], *(str(n) for n in numbers), *argv,
         env=dict(env), cwd="/", stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True,
     )  # fmt: skip
     try:

@@ -1,6 +1,6 @@
 """Git, the one place that says what should be: settings in, heads, snapshots and blobs out.
 
-    fetch → Head → accept → snapshot → read_blobs       write_note
+    fetch → Head → accept → proven → snapshot → read_blobs       write_note
 
 Only `fetch`, `write_note` and `push_notes` use the network; everything else answers from the mirror, so the last good
 revision stays readable while the remote is down. Raises Retry and Stall, never a foreign exception, and never with a
@@ -18,8 +18,9 @@ from controller.source.access import open_access
 from controller.source.mirror import HEAD, Mirror
 from controller.source.notes import Notes
 from controller.source.objects import Damaged
+from controller.source.signers import Signers
 from controller.source.tree import BadListing, read_listing
-from controller.source.values import Accepted, Blobs, GitSettings, Head, NotePush, Refused, Snapshot
+from controller.source.values import Accepted, Blobs, GitSettings, Head, NotePush, Proven, Refused, Snapshot
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class GitSource:
         self._settings = settings
         self._access = open_access(settings)
         self._mirror = Mirror(settings, self._access)
+        self._signers = Signers(settings, self._mirror)
         self._last: Snapshot | None = None
 
     async def fetch(self) -> Head:
@@ -112,6 +114,25 @@ class GitSource:
             f"push a commit that contains {last_applied[:12]} (git merge, git revert); "
             f"or, if this was meant: jailops approve {candidate}",
         )
+
+    @property
+    def signatures(self) -> bool:
+        """Whether the settings want every commit signed."""
+        return self._signers.required
+
+    async def proven(self, candidate: str, before: str | None) -> Proven | Refused:
+        """Did somebody who may sign every commit since `before` (proven earlier) and the trusted one of the settings?
+
+        Without either it is the whole history. What is not in the mirror any more excludes nothing. No network.
+        """
+        await self._present(candidate)
+        settled = [_checked(one) for one in (before, self._settings.trusted_commit) if one]
+
+        async def judge() -> Proven | Refused:
+            there = [one for one in settled if await self._mirror.objects.has_commit(one)]
+            return await self._signers.judge(candidate, there)
+
+        return await self._sound(judge)
 
     async def trailers(self, key: str, after: str, until: str) -> list[str]:
         """What the commits that `until` has and `after` has not say in a trailer (git-interpret-trailers(1)). No network."""

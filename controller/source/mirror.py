@@ -20,7 +20,7 @@ from time import monotonic
 
 from controller.errors import Retry, Stall
 from controller.source.access import Access
-from controller.source.child import DeadlinePassed, Done, Limits, TooMuchOutput, run_git
+from controller.source.child import DeadlinePassed, Done, Limits, TooMuchOutput, run
 from controller.source.objects import Damaged, Objects
 from controller.source.trouble import explain, last_words, smells_of_damage
 from controller.source.values import GitSettings
@@ -96,14 +96,25 @@ class Mirror:
         except (Damaged, Retry, Stall):
             return
 
-    async def git(self, *words: str, stdin: bytes = b"", max_output: int = 1024 * 1024, may_fail: bool = False) -> Done:
+    async def git(
+        self,
+        *words: str,
+        stdin: bytes = b"",
+        max_output: int = 1024 * 1024,
+        may_fail: bool = False,
+        options: tuple[str, ...] = (),
+    ) -> Done:
         """A command on our disk only. Raises Damaged if it failed because of what it read, Retry or Stall otherwise."""
-        done = await self._run(self.repo, words, "git " + words[0], LOCAL_DEADLINE, stdin, max_output)
+        done = await self._run(self.repo, words, "git " + words[0], LOCAL_DEADLINE, stdin, max_output, options)
         if done.exit and not may_fail:
             if smells_of_damage(done.stderr):
                 raise Damaged(last_words(done.stderr))
             raise explain(f"run git {words[0]} in {self.repo}", done.stderr)
         return done
+
+    async def tool(self, *words: str, stdin: bytes) -> Done:
+        """Another program than git, under the same limits and in the same environment. Raises Retry, Stall."""
+        return await self._child(words, words[0], LOCAL_DEADLINE, stdin)
 
     async def remote(self, action: str, *words: str, repo: Path | None = None) -> Done:
         """A command that talks to the remote; its result is returned whatever its exit status, stderr redacted."""
@@ -131,15 +142,31 @@ class Mirror:
         deadline: float,
         stdin: bytes = b"",
         max_output: int = 1024 * 1024,
+        options: tuple[str, ...] = (),
     ) -> Done:
-        argv = (*self._access.options, f"--git-dir={repo}", *words)
+        argv = ("git", *self._access.options, *options, f"--git-dir={repo}", *words)
         clean = False
         try:
-            done = await run_git(
-                argv, self._access.env, self._limits, deadline=deadline, stdin=stdin, max_output=max_output
-            )
+            done = await self._child(argv, action, deadline, stdin, max_output)
             clean = done.exit == 0
             return done
+        finally:
+            if not clean:
+                self._unclean = True
+
+    async def _child(
+        self,
+        argv: tuple[str, ...],
+        action: str,
+        deadline: float,
+        stdin: bytes = b"",
+        max_output: int = 1024 * 1024,
+    ) -> Done:
+        """What a command said, whatever its exit status."""
+        try:
+            return await run(
+                argv, self._access.env, self._limits, deadline=deadline, stdin=stdin, max_output=max_output
+            )
         except DeadlinePassed:
             raise Retry(f"cannot {action}: not done after {deadline:g} s, so it was ended") from None
         except TooMuchOutput:
@@ -148,10 +175,7 @@ class Mirror:
                 hint="this repository holds far more files than manifests need; use one for manifests alone",
             ) from None
         except OSError as exc:
-            raise Stall(f"cannot {action}: cannot start git: {exc.strerror}", hint="install git") from exc
-        finally:
-            if not clean:
-                self._unclean = True
+            raise Stall(f"cannot {action}: cannot start {argv[0]}: {exc.strerror}", hint=f"install {argv[0]}") from exc
 
     async def _ensure(self) -> None:
         """A mirror that can be used, also after a power cut at any instant."""

@@ -1,6 +1,6 @@
 """What goes into the Git source and what comes out of it: frozen values, no behaviour.
 
-GitSettings → Head → Snapshot → Blobs        Accepted | Refused        NotePush
+GitSettings → Head → Snapshot → Blobs        Accepted | Proven | Refused        NotePush
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ class GitSettings:
     max_blob_bytes: int = 256 * 1024
     """One manifest file."""
     notes_ref: str = "refs/notes/jailops"
+    signers_file: Path | None = None
+    """Who may sign with SSH, as ALLOWED SIGNERS of ssh-keygen(1). With it, or with `gpg_keys_file`, everybody must sign."""
+    revoked_file: Path | None = None
+    """SSH keys that are believed no more: public keys, or a key revocation list."""
+    gpg_keys_file: Path | None = None
+    """Who may sign with GnuPG: their public keys, armoured."""
+    trusted_commit: str = ""
+    """Full id: this commit and all before it need no signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +117,20 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """Every commit since the last trusted one is signed by somebody who may."""
+
+    revision: str
+    signer: str
+    """Who signed the revision itself, with the key; empty when it is trusted by the settings."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The candidate must not be applied; the last applied revision stays in force."""
 
     revision: str
-    reason: Literal["HistoryRewritten"]
+    reason: Literal["HistoryRewritten", "NotSigned"]
     message: str
     hint: str
 
