@@ -7,13 +7,14 @@ WORKERS ?= $(shell nproc)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: help demo play test chaos check lint types imports lab lock clean
+.PHONY: help demo play test chaos fuzz check lint types imports lab lock clean
 
 help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
 	@echo 'make play     the same site, kept running for you to push to'
 	@echo 'make test     every check and every test (as root also those of the real lab)'
 	@echo 'make chaos    a hundred deaths while images are built, hundreds of cuts and take-overs (a quarter of an hour); ROUNDS=N for more'
+	@echo 'make fuzz     a million hostile manifests, 10,000 hostile values per grammar (hours; goes on where it stopped)'
 	@echo 'make check    style, types and import directions only'
 	@echo 'make lock     pin the dependencies of pyproject.toml again'
 	@echo 'make clean    remove what these targets made'
@@ -32,6 +33,13 @@ chaos: .venv/test.stamp
 	JAILOPS_ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -n 0 -s tests/faults/test_kills.py $(ARGS)
 	JAILOPS_CUTS=$(or $(CUTS),600) JAILOPS_HISTORIES=$(or $(HISTORIES),200) JAILOPS_FLOOD=1024 $(BIN)/python -m pytest -n 0 -s \
 		tests/transport/test_cuts.py tests/transport/test_takeover.py tests/transport/test_flood.py $(ARGS)
+
+# The manifests go on where they stopped, and begin anew after `rm -r .fuzz`. CASES=N and VALUES=N for other sizes, SEED=WORD
+# for the same again.
+fuzz: .venv/test.stamp
+	@mkdir -p .fuzz
+	$(BIN)/python -m tests.fuzz.manifests --cases $(or $(CASES),1000000) --seed "$(SEED)" --jobs $(WORKERS) --limit 1 --state .fuzz/manifests
+	JAILOPS_VALUES=$(or $(VALUES),10000) JAILOPS_SEED="$(SEED)" $(BIN)/python -m pytest -n $(WORKERS) -o timeout=0 tests/fuzz/test_fuzz_values.py $(ARGS)
 
 check: lint types imports
 
@@ -52,7 +60,7 @@ lock: .venv/test.stamp
 	tools/lock.sh
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

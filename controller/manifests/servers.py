@@ -15,6 +15,7 @@ from controller.manifests.words import (
     Iqn,
     LinuxInterface,
     Path,
+    ServedDir,
     Service,
     VirtUri,
     VolumeDir,
@@ -161,7 +162,7 @@ class Nfs(Model):
 
     backend: NfsBackend = doc("The NFS server: the Linux kernel's, nfs-ganesha, or FreeBSD's.", "ganesha")
     address: IPv4 = doc("The address from which nodes mount.")
-    root: DataDir = doc("The directory that holds images/ and hosts/.", "/export/jailops")
+    root: ServedDir = doc("The directory that holds images/ and hosts/.", "/export/jailops")
     config_file: Path = doc(
         "The file with our exports. Default: /etc/exports.d/jailops.exports (linux), /etc/ganesha/jailops.conf "
         "(ganesha), /etc/exports.jailops (freebsd).",

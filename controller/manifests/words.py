@@ -105,7 +105,12 @@ Iqn: TypeAlias = Annotated[
 ]
 ChapUser: TypeAlias = Annotated[
     str,
-    text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a CHAP user of letters, digits, '.', '_' and '-'", "node1", base=NAME),
+    text(
+        r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
+        "a CHAP user of letters, digits, '.', '_' and '-', a letter or digit at both ends",
+        "node1",
+        base=NAME,
+    ),
 ]
 LabelKey: TypeAlias = Annotated[
     str,
@@ -218,12 +223,26 @@ DataDir: TypeAlias = Annotated[str, Scalar(_path.expected, _data_dir, _path.sche
 """A directory that jailops fills: never ``/`` and never a directory of the operating system."""
 
 
+_served = text(
+    r"(?:/\.?[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+",
+    "an absolute path of letters, digits and . _ + -, without '..' and without a '/' at the end",
+    "/export/jailops",
+)
+
+
+def _served_dir(value: str) -> str:
+    return _data_dir(value if value == "/" else str(_served.parse(value)))
+
+
+ServedDir: TypeAlias = Annotated[str, Scalar(_served.expected, _served_dir, _served.schema, _served.examples)]
+"""A DataDir that stands in exports(5), in DHCP's root-path and in what iSCSI targets are made of."""
+
+
 def _volume_dir(value: str) -> str:
-    _path.parse(value)
-    return value if value.startswith("/dev/") else _data_dir(value)
+    return str(_served.parse(value)) if value.startswith("/dev/") else _served_dir(value)
 
 
-VolumeDir: TypeAlias = Annotated[str, Scalar(_path.expected, _volume_dir, _path.schema, _path.examples)]
+VolumeDir: TypeAlias = Annotated[str, Scalar(_served.expected, _volume_dir, _served.schema, _served.examples)]
 """A directory of volume files, or one below /dev whose devices somebody made: a volume group, a pool of ZFS volumes."""
 
 RelativePath: TypeAlias = Annotated[

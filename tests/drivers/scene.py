@@ -62,8 +62,8 @@ def sections(text: str) -> tuple[list[str], list[Section]]:
     return [line for line in head.splitlines() if line and not line.startswith("#")], found
 
 
-def manifests(edits: Sequence[str]) -> Desired:
-    """examples/repo with a case's edits: ``FILE: old => new``, or ``FILE: removed``."""
+def edited(edits: Sequence[str]) -> dict[str, str]:
+    """The files of examples/repo with a case's edits: ``FILE: old => new``, or ``FILE: removed``."""
     files = {str(path.relative_to(EXAMPLES)): path.read_text() for path in sorted(EXAMPLES.rglob("*.yaml"))}
     for edit in edits:
         name, _, what = edit.partition(": ")
@@ -73,6 +73,12 @@ def manifests(edits: Sequence[str]) -> Desired:
         old, new = (part.replace("\\n", "\n") for part in what.split(" => "))
         assert files[name].count(old) == 1, f"{name} holds {old!r} {files[name].count(old)} times"
         files[name] = files[name].replace(old, new)
+    return files
+
+
+def manifests(edits: Sequence[str]) -> Desired:
+    """What they ask for."""
+    files = edited(edits)
     loaded = load(Blob(name, name, text.encode()) for name, text in files.items())
     assert not loaded.problems, loaded.problems
     assert not check(loaded.objects), check(loaded.objects)
@@ -190,7 +196,7 @@ def scene(folder: Path) -> Scene:
     head, parts = sections((folder / "observed.txt").read_text())
     directives = {line.partition(" ")[0]: line.partition(" ")[2] for line in head}
     assert directives.keys() <= {"known", "ready", "applied", "remembered", "kept", "retry", "unseen"}, directives
-    before, now = _edits(folder / "manifests.txt")
+    before, now = edits_of(folder / "manifests.txt")
     desired = manifests([*before, *now])
     stage = Stage(replace(desired, toolchains={}) if "unseen" in directives else desired, manifests(before), directives)
     for part in parts:
@@ -201,7 +207,7 @@ def scene(folder: Path) -> Scene:
     return Scene(ref, resource, world, _known(stage, resource, world), _answers(folder, stage, resource))
 
 
-def _edits(path: Path) -> tuple[list[str], list[str]]:
+def edits_of(path: Path) -> tuple[list[str], list[str]]:
     """Those above a line ``---`` were applied long ago, those below came with this revision."""
     lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"] if path.exists() else []
     if "---" not in lines:

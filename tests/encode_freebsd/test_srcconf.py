@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ KNOBS = st.from_regex(srcconf._KNOB.pattern, fullmatch=True)
 KERNELS = sorted((CASES / "srcconf" / "kernel").glob("*.txt"))
 
 
-def made(file: Path, text: str, names: list[str]) -> dict[str, str]:
+def made(file: Path, text: str, names: list[str], env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the real make reads. It is GNU's here; both makes agree about plain ?= and these characters."""
     prints = "".join(f"\t@printf '%s\\n' '$({name})'\n" for name in names)
     file.write_text(f"{text}show:\n{prints}")
     # The tests themselves may run under make, which speaks to its children through the environment.
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    own = {name: value for name, value in env.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "-f", str(file), "show"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20, env=own)
     return dict(zip(names, done.stdout.split("\n"), strict=False))

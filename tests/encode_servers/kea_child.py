@@ -1,10 +1,13 @@
 """Runs beside a real kea-dhcp4 (real/kea.sh) and keeps its answers in the directory of the first argument.
 
+With a second one, a file of entries in 10/8, only those are set and asked for.
+
 The socket is asked with perl, as on a boot server: Debian's perl-base has all that it needs.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.encode import kea
+from controller.encode.hosts import HostEntry
 from tests.encode_servers.values import NODE1, NODE2, SUBNET
 
 ASK = (
@@ -21,19 +25,27 @@ ASK = (
 )
 
 
-def main(answers: Path) -> None:
+def main(answers: Path, many: Path | None = None) -> None:
     def ask(name: str, command: str, arguments: Mapping[str, Any] | None = None) -> kea.Reply:
         ended = subprocess.run(
             ["perl", "-e", ASK, "/run/kea/socket"],
             input=kea.command(command, arguments),
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=True,
         )
         (answers / name).write_text(ended.stdout)
         return kea.reply(ended.stdout)
 
+    if many is not None:
+        config = ask("get-many-before", "config-get").arguments
+        (subnet,) = config["Dhcp4"]["subnet4"]
+        subnet |= {"subnet": "10.0.0.0/8", "pools": [], "reservations": []}
+        entries = [HostEntry(**one) for one in json.loads(many.read_text())]
+        ask("set-many", "config-set", kea.merge(config, entries, "10.0.0.0/8"))
+        ask("get-many", "config-get")
+        return
     before = ask("get-before", "config-get").arguments
     merged = kea.merge(before, [NODE1, NODE2], SUBNET)
     ask("test", "config-test", merged)
@@ -52,4 +64,4 @@ def main(answers: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ def test_complaints() -> None:
 # ── the real dhcpd ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judged(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
+def judged(directory: Path, text: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """What dhcpd 4.4.3 thinks of a main file that includes `text`, as nobody in particular and serving nobody."""
     (directory / "jailops.conf").write_text(text)
     (directory / "dhcpd.conf").write_text(
@@ -220,7 +221,7 @@ def judged(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
     )
     (directory / "leases").touch()
     command = ["dhcpd", "-4", "-t", "-cf", str(directory / "dhcpd.conf"), "-lf", str(directory / "leases")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
 
 
 def test_real_dhcpd_accepts_the_file(tmp_path: Path) -> None:

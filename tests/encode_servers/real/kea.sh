@@ -9,3 +9,4 @@ until_ok test -S /run/kea/socket
 say child "$PYTHON" -m tests.encode_servers.kea_child "$out"
 cp /run/kea/kea-dhcp4.conf "$out/written"
 say syntax-written kea-dhcp4 -t /run/kea/kea-dhcp4.conf
+[ ! -e "$in/many.json" ] || say many "$PYTHON" -m tests.encode_servers.kea_child "$out" "$in/many.json"
