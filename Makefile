@@ -39,7 +39,7 @@ chaos: .venv/test.stamp
 fuzz: .venv/test.stamp
 	@mkdir -p .fuzz
 	$(BIN)/python -m tests.fuzz.manifests --cases $(or $(CASES),1000000) --seed "$(SEED)" --jobs $(WORKERS) --limit 1 --state .fuzz/manifests
-	JAILOPS_VALUES=$(or $(VALUES),10000) JAILOPS_SEED="$(SEED)" $(BIN)/python -m pytest -n $(WORKERS) -o timeout=0 tests/fuzz/test_fuzz_values.py $(ARGS)
+	JAILOPS_VALUES=$(or $(VALUES),10000) JAILOPS_SEED="$(SEED)" $(BIN)/python -m pytest -n $(WORKERS) -o timeout=0 tests/fuzz/test_fuzz_values.py tests/manifests/test_manifest_graphs.py $(ARGS)
 
 check: lint types imports
 
