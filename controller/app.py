@@ -26,6 +26,7 @@ from controller.drivers import at_rest, ended_builds
 from controller.errors import ControllerError, Retry, Stall, StoreUnusable
 from controller.graph import Desired
 from controller.hands import Hands
+from controller.memory import shut, taken
 from controller.metrics import Metrics, pending_since
 from controller.model import Record
 from controller.power import PowerControl
@@ -37,7 +38,7 @@ from controller.settings import Settings
 from controller.source import GitSettings, GitSource
 from controller.store import Store, record_of, status_of
 from controller.transport import Fence, Fleet
-from controller.vault import Vault
+from controller.vault import PREFIX, Vault
 from controller.web.server import Health, application, listening, serve
 
 log = structlog.get_logger(__name__)
@@ -85,12 +86,12 @@ async def build(
     Without `acts` the hosts would refuse every act: who only looks takes no fence number from who acts,
     and writes no note.
     """
-    with Store(store_path(settings), proved=acts) as store:
+    with Store(store_path(settings), proved=acts) as store, taken(os.environ, PREFIX) as variables:
         async with Fleet({}, longest_pause=min(60.0, settings.schedule.interval)) as fleet:
             # Grows over restarts and over controllers with other stores, so that the one that came last acts.
             number = store.next_fence(int(time())) if acts else 0
             fence = Fence(number, f"{socket.gethostname()[:40]}-{os.getpid()}")
-            vault = Vault(settings.secrets.directory)
+            vault = Vault(settings.secrets.directory, settings.secrets.age_identity_file, variables)
             hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via, PowerControl(vault, store))
             revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes and acts)
             look_timeout = settings.ssh.look_timeout
@@ -219,6 +220,7 @@ async def follow(settings: Settings, pid: int) -> Record:
 
 async def run(settings: Settings) -> None:
     """The daemon: look when something wakes it, until a signal ends it."""
+    shut()
     if holder(settings) is not None:
         raise _taken(settings)
     with listening(settings.web.listen) as sock:

@@ -19,6 +19,7 @@ import structlog
 from controller.encode.sh import fill, holes
 from controller.errors import FAULT, ControllerError, Indeterminate, Stall, Wait
 from controller.model import Action, Answer, Lane, Outcome, Plan, Power, PowerOp, Result, Step, StepResult
+from controller.secret import Secret
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Journal(Protocol):
 
 
 class Secrets(Protocol):
-    def values(self, names: frozenset[str]) -> Mapping[str, str]:
+    def values(self, names: frozenset[str]) -> Mapping[str, Secret]:
         """The secrets by name. Raises Stall that names the missing one, never a value."""
         ...
 

@@ -87,6 +87,9 @@ class Secrets(_Section):
     directory: Path = Field(
         Path("/usr/local/etc/jailops/secrets"), description="Where the files lie that manifests name as secrets."
     )
+    age_identity_file: Path | None = Field(
+        None, description="The identity, made by age-keygen, for which secrets in the manifests are encrypted."
+    )
 
 
 class StoreSettings(_Section):
@@ -200,7 +203,10 @@ def _anchored(settings: Settings, base: Path) -> Settings:
         update={
             "git": git,
             "ssh": settings.ssh.model_copy(update={"key_file": anchor(settings.ssh.key_file)}),
-            "secrets": Secrets(directory=base / settings.secrets.directory),
+            "secrets": Secrets(
+                directory=base / settings.secrets.directory,
+                age_identity_file=anchor(settings.secrets.age_identity_file),
+            ),
             "store": StoreSettings(directory=base / settings.store.directory),
         }
     )

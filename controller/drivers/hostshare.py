@@ -98,7 +98,7 @@ def iscsi_conf(desired: Desired, host: str) -> str:
                 address=str(san.iscsi.portal),
                 name=target_iqn(desired, host),
                 initiator=initiator(spec, host),
-                chap=iscsi.Chap(chap.user, secret(chap.secret.file)) if chap else None,
+                chap=iscsi.Chap(chap.user, secret(chap.secret.hole)) if chap else None,
             )
         ]
     )
@@ -113,7 +113,7 @@ def _host_key(spec: HostSpec) -> dict[str, File]:
     """The node's identity, so that a reboot does not change it: the pinned key and its private half."""
     kind = _key_kind(spec)
     return {
-        f"ssh/ssh_host_{kind}_key": File(secret(spec.host_key_secret.file) + "\n", 0o600),
+        f"ssh/ssh_host_{kind}_key": File(secret(spec.host_key_secret.hole) + "\n", 0o600),
         f"ssh/ssh_host_{kind}_key.pub": File(f"{spec.ssh.host_key}\n", 0o644),
     }
 

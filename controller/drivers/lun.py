@@ -66,7 +66,7 @@ def spec_of(desired: Desired, host: str) -> LunSpec:
         portal=str(san.iscsi.portal),
         config=own if san.iscsi.backend == "tgt" else str(san.iscsi.config_file),
         chap_user=chap.user if chap else None,
-        chap_secret=chap.secret.file if chap else None,
+        chap_secret=chap.secret.hole if chap else None,
     )
 
 

@@ -309,7 +309,7 @@ def _password(pw: Script, password_hash: SecretRef | None) -> Script:
     """pw(8) with a hash that it reads, so that it is nobody's argument; without one nobody can log in by password."""
     if password_hash is None:
         return Script(f"{pw} -h -")
-    return Script(f"printf '%s\\n' '{secret(password_hash.file)}' | {pw} -H 0")
+    return Script(f"printf '%s\\n' '{secret(password_hash.hole)}' | {pw} -H 0")
 
 
 def _lines(values: Iterable[object]) -> str:

@@ -16,7 +16,7 @@ from controller.encode.text import GrammarError
 _NICKNAME = re.compile(r"[A-Za-z0-9._-]+")
 _ADDRESS = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _QUOTED = re.compile(r"[ !#-~]+")
-_SECRET = re.compile(r"\0[A-Za-z0-9_./-]+\0|[ !#-~]+")
+_SECRET = re.compile(r"\0(?:env:|age:)?[A-Za-z0-9_./+=-]+\0|[ !#-~]+")
 _KEYS = ("TargetAddress", "TargetName", "InitiatorName", "AuthMethod", "chapIName", "chapSecret")
 _KNOWN = {key.lower(): key for key in _KEYS}
 _TOKEN = re.compile(

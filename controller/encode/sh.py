@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 
 from controller.model import Script
+from controller.secret import Secret
 
 _CHUNK = 16_384
 """Bytes per printf of a binary file: far below any shell's limit for one word (printf is a builtin in every sh we meet)."""
 
-_HOLE = re.compile("\0([a-zA-Z0-9_./-]+)\0")
+_HOLE = re.compile("\0((?:env:|age:)?[a-zA-Z0-9_./+=-]+)\0")
+"""A file's name, ``env:`` and a variable's, or ``age:`` and an age file in base64: see `controller.manifests.base.SecretRef`."""
 
 
 def q(word: str) -> Script:
@@ -89,22 +91,28 @@ def secret(name: str) -> str:
     return f"\0{name}\0"
 
 
+def named(name: str) -> str:
+    """A secret's name as a person finds it: of an age file the last signs, which stand on its last line but one."""
+    kind, _, rest = name.rpartition(":")
+    return {"env": f"JAILOPS_SECRET_{rest}", "age": f"in the age file that ends in {rest[-12:]}"}.get(kind, name)
+
+
 def holes(text: str) -> frozenset[str]:
     """The names of the secrets that a text waits for."""
     return frozenset(_HOLE.findall(text))
 
 
-def fill(script: str, values: Mapping[str, str]) -> str:
+def fill(script: str, values: Mapping[str, Secret]) -> str:
     """Put the secrets in. The holes stand inside single quotes, so the values are escaped for there.
 
     Raises KeyError with the missing secret's name.
     """
-    return _HOLE.sub(lambda hole: values[hole.group(1)].replace("'", "'\\''"), script)
+    return _HOLE.sub(lambda hole: values[hole.group(1)].reveal().replace("'", "'\\''"), script)
 
 
-def fill_text(text: str, values: Mapping[str, str]) -> str:
+def fill_text(text: str, values: Mapping[str, Secret]) -> str:
     """The same for text that is not inside a script, such as a file whose digest is wanted."""
-    return _HOLE.sub(lambda hole: values[hole.group(1)], text)
+    return _HOLE.sub(lambda hole: values[hole.group(1)].reveal(), text)
 
 
 def _encoded(value: str | int | Script | Sequence[str]) -> str:

@@ -10,14 +10,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from controller.manifests.network import HostKey, IPv4
 from controller.manifests.problem import quoted
 from controller.manifests.scalar import wrong
-from controller.manifests.words import JailName, LabelKey, LabelValue, Login, Name, Note, Port, SecretFile
+from controller.manifests.words import (
+    AgeFile,
+    JailName,
+    LabelKey,
+    LabelValue,
+    Login,
+    Name,
+    Note,
+    Port,
+    SecretFile,
+    SecretVariable,
+)
 
 API_VERSION: Final = "jailops/v1"
 _NOTHING: Final = object()
@@ -166,10 +177,37 @@ class Document(Model):
     api_version: ApiVersion = doc("The form of this document.", API_VERSION)
 
 
-class SecretRef(Model):
-    """A file below the secrets directory of the controller. The secret itself never stands in a manifest."""
+class FileRef(Model):
+    """A file below the secrets directory of the controller."""
 
     file: SecretFile = doc("The file's name below the secrets directory that jailops.toml names.")
+
+
+class SecretRef(Model):
+    """Where a secret is: in a file or a variable of the controller, or here, encrypted for it. It never stands here in clear."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    file: SecretFile | None = doc("The file's name below the secrets directory that jailops.toml names.", default=None)
+    env: SecretVariable | None = doc(
+        "The name of an environment variable of the controller without JAILOPS_SECRET_, with which it begins.",
+        default=None,
+    )
+    age: AgeFile | None = doc(
+        "A file that age(1) made with --armor, for the identity in age_identity_file of jailops.toml.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretRef:
+        given = sum(one is not None for one in (self.file, self.env, self.age))
+        if given != 1:
+            raise wrong("exactly one of file, env and age", found="several" if given else "none")
+        return self
+
+    @property
+    def hole(self) -> str:
+        """What the vault and `controller.encode.sh.secret` call it."""
+        return self.file or (f"env:{self.env}" if self.env else f"age:{self.age}")
 
 
 class HostSsh(Model):

@@ -107,4 +107,6 @@ def _shape(kind: str, field: Path, subject: Subject) -> str:
 
 def _fields(schema: Any) -> str:
     required = schema.get("required")
+    if not required and schema.get("maxProperties") == 1:
+        return f" with one of {', '.join(schema['properties'])}"
     return f" with {', '.join(required)}" if required else ""

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import model_validator
 
-from controller.manifests.base import Model, SecretRef, doc
+from controller.manifests.base import FileRef, Model, SecretRef, doc
 from controller.manifests.network import Broadcast, HttpsText, IPv4
 from controller.manifests.scalar import NAME, Refused, Scalar, text, wrong
 from controller.manifests.words import Port, Word
@@ -79,7 +79,7 @@ class Redfish(Model):
     user: Word = doc("Who logs in.", "jailops")
     password: SecretRef = doc("A file that holds the password.")
     fingerprint: Fingerprint | None = doc("The SHA-256 fingerprint of the one certificate it may show.", default=None)
-    ca: SecretRef | None = doc(
+    ca: FileRef | None = doc(
         "A file of PEM certificates: one of them has signed the BMC's, which names the host of the url.", default=None
     )
 

@@ -262,6 +262,47 @@ SecretFile: TypeAlias = Annotated[
         longest=200,
     ),
 ]
+SecretVariable: TypeAlias = Annotated[
+    str,
+    text(r"[A-Z][A-Z0-9_]*", "the end of a variable's name, of A-Z, 0-9 and '_'", "NODE1_CHAP", base=NAME, longest=100),
+]
+MAX_AGE: Final = 16_384
+"""Characters of an age file: a private key takes a tenth of it."""
+_AGE = re.compile(
+    r"-----BEGIN AGE ENCRYPTED FILE-----\n"
+    r"((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n)-----END AGE ENCRYPTED FILE-----\n*"
+)
+_AGE_BEGINS: Final = "YWdlLWVuY3J5cHRpb24ub3JnL3Yx"
+"""``age-encryption.org/v1``, with which every age file begins."""
+
+
+def _age(value: str) -> str:
+    """Its base64 alone, without line ends."""
+    if len(value) > MAX_AGE:
+        raise Refused(f"an age file of at most {MAX_AGE} characters")
+    found = _AGE.fullmatch(value)
+    body = found[1].replace("\n", "") if found else ""
+    if not body.startswith(_AGE_BEGINS) or len(body) % 4:
+        raise ValueError
+    return body
+
+
+AgeFile: TypeAlias = Annotated[
+    str,
+    Scalar(
+        "a whole file that age --armor wrote, from -----BEGIN AGE ENCRYPTED FILE----- on",
+        _age,
+        {
+            **STRING,
+            "pattern": "^-----BEGIN AGE ENCRYPTED FILE-----\n[A-Za-z0-9+/=\n]+\n-----END AGE ENCRYPTED FILE-----\n*$",
+        },
+        (
+            "-----BEGIN AGE ENCRYPTED FILE-----\n"
+            "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IFgyNTUxOSBRWjJ2R2luWE10QTZuMjhB\n"
+            "-----END AGE ENCRYPTED FILE-----\n",
+        ),
+    ),
+]
 _URL_TAIL = r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%+-]+)*/?"
 _FILE = r"file://(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~+-]+)+/?"
 GitUrl: TypeAlias = Annotated[

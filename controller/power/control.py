@@ -19,6 +19,7 @@ from controller.graph import Desired
 from controller.manifests import HostSpec, Ipmi, Power, Redfish, WakeOnLan
 from controller.model import Answer, PowerOp
 from controller.power.talk import DOING, LoginRefused, Talk
+from controller.secret import Secret
 from controller.vault import Vault
 
 
@@ -97,7 +98,7 @@ class PowerControl:
         return said
 
     def _digest(self, bmc: Ipmi | Redfish, power: Power) -> str:
-        return self._vault.digest(f"{power.model_dump_json()}\n{secret(bmc.password.file)}")
+        return self._vault.digest(f"{power.model_dump_json()}\n{secret(bmc.password.hole)}")
 
     def _remember(self, host: str, refused: str) -> None:
         if self._memory.get(_refused(host)) != refused:
@@ -117,8 +118,8 @@ class PowerControl:
             raise Stall(f"{cannot}: its manifest has no spec.power.wakeOnLan", hint="switch it on through its BMC")
         return spec, spec.power
 
-    def _password(self, bmc: Ipmi | Redfish) -> str:
-        name = bmc.password.file
+    def _password(self, bmc: Ipmi | Redfish) -> Secret:
+        name = bmc.password.hole
         return self._vault.values(frozenset({name}))[name]
 
     def _certificates(self, bmc: Ipmi | Redfish) -> str:

@@ -17,9 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from controller.encode.sh import named
 from controller.errors import ControllerError, Indeterminate, Retry, Stall
 from controller.manifests import Ipmi, Redfish
 from controller.power import child
+from controller.secret import Secret
 
 Op = Literal["status", "off", "on"]
 
@@ -48,7 +50,7 @@ class Talk:
     bmc: Ipmi | Redfish
     timeout: float
 
-    async def hold(self, password: str, certificates: str) -> str:
+    async def hold(self, password: Secret, certificates: str) -> str:
         """What the BMC says the power is: "on" or "off", and for off and on just that.
 
         `certificates`: the file of spec.power.redfish.ca, or nothing. Raises as `controller.power` promises.
@@ -60,11 +62,11 @@ class Talk:
             raise self._problem(heard)
         return str(state)
 
-    def _order(self, password: str) -> dict[str, Any]:
+    def _order(self, password: Secret) -> dict[str, Any]:
         common = {
             "op": self.op,
             "user": self.bmc.user,
-            "password": password,
+            "password": password.reveal(),
             "seconds": max(self.timeout - _MARGIN, self.timeout / 2),
         }
         if isinstance(self.bmc, Ipmi):
@@ -116,9 +118,9 @@ class Talk:
 
     def _compare(self) -> str:
         return (
-            f"compare {self._field}.user and the secret {self.bmc.password.file} with the BMC's own: it is not offered again, "
-            "because many BMCs lock a user out after some wrong passwords, until the secret or spec.power is another, or you "
-            f"say: jailops retry node/{self.host}"
+            f"compare {self._field}.user and the secret {named(self.bmc.password.hole)} with the BMC's own: "
+            "it is not offered again, because many BMCs lock a user out after some wrong passwords, until the secret or "
+            f"spec.power is another, or you say: jailops retry node/{self.host}"
         )
 
     def _certificate(self) -> str:

@@ -17,6 +17,7 @@ from controller.model import Action, Answer, Change, Lane, Outcome, Plan, PowerO
 from controller.plan import make_plan, overtaken
 from controller.reconcile import Pass
 from controller.revision import Wanted
+from controller.secret import Secret
 from tests.drivers.scene import CASES, IMAGE, Scene, scene
 
 HOST = "disklessfreebsdbox"
@@ -58,7 +59,7 @@ class Journal:
 
 
 class NoSecrets:
-    def values(self, names: frozenset[str]) -> Mapping[str, str]:
+    def values(self, names: frozenset[str]) -> Mapping[str, Secret]:
         assert not names
         return {}
 

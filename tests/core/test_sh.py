@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.encode.sh import fill, fill_text, holes, put_file, q, raw, secret, sh
+from controller.secret import Secret
 
 SHELLS = [path for path in (shutil.which("dash"), shutil.which("bash")) if path]
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
@@ -74,14 +75,14 @@ def test_a_secret_comes_in_only_when_it_is_filled(tmp_path: Path) -> None:
     script = put_file(str(tmp_path / "conf"), text)
     assert holes(script) == {"node1/chap"}
     assert "hunter" not in script
-    out(fill(script, {"node1/chap": "hunter2.hunter2"}))
+    out(fill(script, {"node1/chap": Secret("node1/chap", "hunter2.hunter2")}))
     assert (
         (tmp_path / "conf").read_text()
         == "user hunter2.hunter2\n"
-        == fill_text(text, {"node1/chap": "hunter2.hunter2"})
+        == fill_text(text, {"node1/chap": Secret("node1/chap", "hunter2.hunter2")})
     )
 
 
 def test_a_missing_secret_names_itself_and_no_value() -> None:
     with pytest.raises(KeyError, match="node1/chap"):
-        fill(f"x {secret('node1/chap')}", {"other": "value"})
+        fill(f"x {secret('node1/chap')}", {"other": Secret("other", "value")})

@@ -22,6 +22,7 @@ from controller.errors import ControllerError, Stall
 from controller.graph import Desired, resolve
 from controller.manifests import Blob, check, load
 from controller.model import Answer, Observed, Ref, Resource, Seen, Unseen
+from controller.secret import Secret
 
 CASES = Path(__file__).parent.parent / "cases"
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "repo"
@@ -88,7 +89,9 @@ def manifests(edits: Sequence[str]) -> Desired:
 
 def digest(text: str) -> str:
     """As the vault does it, with secrets that everybody may know."""
-    return hashlib.sha256(fill_text(text, {name: f"the secret {name}" for name in holes(text)}).encode()).hexdigest()
+    return hashlib.sha256(
+        fill_text(text, {name: Secret(name, f"the secret {name}") for name in holes(text)}).encode()
+    ).hexdigest()
 
 
 @dataclass

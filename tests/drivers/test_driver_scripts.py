@@ -19,6 +19,7 @@ from controller.encode import ctl
 from controller.encode.sh import fill, holes
 from controller.model import Answer, Run, Script
 from controller.plan import make_plan
+from controller.secret import Secret
 
 from .report import drive
 from .scene import CASES, Scene, folders, manifests, scene
@@ -38,7 +39,7 @@ def test_sh_can_read_every_script(folder: Path) -> None:
     one = scene(folder)
     probes = DRIVERS[one.ref.kind].probes(one.resource) if one.resource else ()
     for script in {*(probe.script for probe in probes), *(step.script for step in runs(one))}:
-        text = fill(script, dict.fromkeys(holes(script), 'it\'s "secret"'))
+        text = fill(script, dict.fromkeys(holes(script), Secret("it", 'it\'s "secret"')))
         ended = subprocess.run(["/bin/sh", "-n"], input=text.encode(), capture_output=True, check=False)
         assert (ended.returncode, ended.stderr.decode()) == (0, ""), text
 

@@ -10,6 +10,7 @@ from controller.encode import iscsi
 from controller.encode.iscsi import Chap, Session, Target
 from controller.encode.sh import fill_text, holes, secret
 from controller.encode.text import GrammarError
+from controller.secret import Secret
 from tests.encode_freebsd.claims import CASES
 
 NODE = Target(
@@ -34,7 +35,7 @@ def test_the_file_of_a_node() -> None:
     text = iscsi.render([NODE])
     assert holes(text) == {"chap/node1"}
     assert iscsi.parse(text) == (NODE,)
-    filled = fill_text(text, {"chap/node1": "secretsecret"})
+    filled = fill_text(text, {"chap/node1": Secret("chap/node1", "secretsecret")})
     assert filled == (CASES / "iscsi" / "node1.conf").read_text()
 
 

@@ -12,6 +12,7 @@ from controller.errors import ControllerError, Indeterminate, Retry, Stall
 from controller.execute import Executor
 from controller.manifests import Power as Switches
 from controller.model import Action, Answer, Change, Lane, Outcome, Plan, Power, PowerOp, Ref, Resource, Run, Steps
+from controller.secret import Secret
 from tests.power.hosts import desired, switches
 
 IPMI = "ipmi: {address: 198.51.100.90, user: jailops, password: {file: bmc}}"
@@ -126,7 +127,7 @@ class Journal:
 
 
 class NoSecrets:
-    def values(self, names: frozenset[str]) -> Mapping[str, str]:
+    def values(self, names: frozenset[str]) -> Mapping[str, Secret]:
         raise AssertionError(f"a power step names no secret: {names}")
 
 

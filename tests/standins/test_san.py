@@ -18,6 +18,7 @@ from controller.lab.machine import Machine
 from controller.model import Answer, Facts, Ref, Resource, Run, Script
 from controller.observe import observe
 from controller.plan import make_plan
+from controller.secret import Secret
 from tests.drivers.scene import digest, manifests
 
 TARGETS = ("n1", "n2")
@@ -218,7 +219,7 @@ class Controller:
         return [await self.answer(script, timeout) for script in scripts]
 
     async def answer(self, script: str, timeout: float = 60) -> Answer:
-        text = fill(script, {name: f"the secret {name}" for name in holes(Script(script))})
+        text = fill(script, {name: Secret(name, f"the secret {name}") for name in holes(Script(script))})
         status, out, err = await self.san.run(text, timeout=timeout)
         return Answer(status, out.encode(), err.encode())
 

@@ -31,6 +31,7 @@ from controller.encode.sh import fill, lines, put_file, q, secret, sh
 from controller.encode.text import GrammarError
 from controller.errors import Indeterminate, Retry
 from controller.model import Answer
+from controller.secret import Secret
 from controller.transport import Fence, Fleet
 from tests.transport.servers import Machine, until
 from tests.transport.shells import SHELLS, Place
@@ -269,7 +270,7 @@ def test_secrets_keep_their_quotes(jobs: Jobs) -> None:
         put_file(f"{jobs.directory}/conf", f"it's key={secret('chap')};"), sh("cat {d}/conf", d=str(jobs.directory))
     )
     value = "it's $HOME `id` \\ \""
-    text = fill(job_start_script(str(jobs.directory), "secret", inner), {"chap": value})
+    text = fill(job_start_script(str(jobs.directory), "secret", inner), {"chap": Secret("chap", value)})
     assert jobs.place.run(text).exit == 0
     assert jobs.until("secret", "done").tail.decode() == f"it's key={value};"
 
