@@ -7,7 +7,7 @@ WORKERS ?= $(shell nproc)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: help demo play test chaos fuzz check lint types imports lab lock clean
+.PHONY: help demo play test chaos fuzz check lint types imports lab lock clean soak
 
 help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test     every check and every test (as root also those of the real lab)'
 	@echo 'make chaos    a hundred deaths while images are built, hundreds of cuts and take-overs (a quarter of an hour); ROUNDS=N for more'
 	@echo 'make fuzz     a million hostile manifests, 10,000 hostile values per grammar (hours; goes on where it stopped)'
+	@echo 'make soak     ten thousand passes that must leave nothing behind (a quarter of an hour); PASSES=N for more'
 	@echo 'make check    style, types and import directions only'
 	@echo 'make lock     pin the dependencies of pyproject.toml again'
 	@echo 'make clean    remove what these targets made'
@@ -40,6 +41,9 @@ fuzz: .venv/test.stamp
 	@mkdir -p .fuzz
 	$(BIN)/python -m tests.fuzz.manifests --cases $(or $(CASES),1000000) --seed "$(SEED)" --jobs $(WORKERS) --limit 1 --state .fuzz/manifests
 	JAILOPS_VALUES=$(or $(VALUES),10000) JAILOPS_SEED="$(SEED)" $(BIN)/python -m pytest -n $(WORKERS) -o timeout=0 tests/fuzz/test_fuzz_values.py tests/manifests/test_manifest_graphs.py $(ARGS)
+
+soak: .venv/test.stamp
+	JAILOPS_PASSES=$(or $(PASSES),10000) $(BIN)/python -m pytest -n 0 -s tests/core/test_soak.py $(ARGS)
 
 check: lint types imports
 

@@ -7,7 +7,7 @@ force and its drift is still repaired.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import dataclass, replace
 from time import monotonic, time
 from typing import Any
@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 TRAILER = "Allow-Delete"
 """The line at the end of a commit message that lets one removal through."""
+
+_REVISIONS = 3
+"""How many revisions' files stay parsed, at least."""
 
 _GIT_HINT = "check [git] in jailops.toml, url and key_file or token_file, and the network from here to that host"
 
@@ -300,6 +303,13 @@ class Revisions:
         )
         return Objection((f"cannot apply {revision[:12]}: {why}",), hint, gone.plan), ()
 
+    def _forget(self, used: Set[str]) -> None:
+        """Of what was parsed stays what was used last, for a few revisions: a file is another one with every commit."""
+        for key in sorted(used & self._parsed.keys()):
+            self._parsed[key] = self._parsed.pop(key)
+        for key in list(self._parsed)[: -_REVISIONS * max(len(used), 10)]:
+            del self._parsed[key]
+
     def _now(self) -> float:
         """The time of day by which the budget goes: setting the clock forward makes no new day."""
         return min(time(), self._born + monotonic())
@@ -313,6 +323,7 @@ class Revisions:
                 self._parsed[_key(one.path, one.blob_id)] = parse_blob(blob)
         wanted = {_key(one.path, one.blob_id) for one in snapshot.blobs}
         files = [self._parsed[key] for key in sorted(wanted & self._parsed.keys())]
+        self._forget(wanted)
         files += [_not_read(one.path, one.message) for one in snapshot.problems]
         files += [_not_read(one.path, blobs.problems[one.blob_id]) for one in missing if one.blob_id in blobs.problems]
         return together(files)

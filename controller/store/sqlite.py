@@ -34,6 +34,8 @@ from controller.model import (
 )
 
 SCHEMA_VERSION = 2
+_ERRORS = (sqlite3.Error, UnicodeError)
+"""What a file can raise: in a damaged one even SQLite's own message may be no text."""
 KEPT = 24 * 3600.0
 """Seconds that what was put back is remembered."""
 
@@ -380,7 +382,7 @@ class Store:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise _unusable(f"cannot read the store {self._path}", error) from error
 
     def _loaded(self, text: str) -> Any:
@@ -401,7 +403,7 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise _unusable(f"cannot write the store {self._path}", error) from error
 
 
@@ -440,7 +442,7 @@ def _open(path: Path, read_only: bool, proved: bool) -> sqlite3.Connection:
             _prepare(db)
     except BaseException as error:
         db.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, _ERRORS):
             raise _unusable(cannot, error) from error
         raise
     return db
@@ -451,7 +453,7 @@ def _asked(path: Path) -> list[tuple[str, str, float]] | None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             return db.execute("SELECT verb, argument, at FROM request ORDER BY id").fetchall()
-    except sqlite3.Error:
+    except _ERRORS:
         return None
 
 
@@ -483,16 +485,34 @@ def _prove(db: sqlite3.Connection) -> None:
         unread = f"SELECT 1 FROM {table} WHERE {column} IS NOT NULL AND NOT json_valid({column}) LIMIT 1"
         if table in tables and db.execute(unread).fetchone():
             raise _Damaged(f"a row of {table} cannot be read back")
+    _prove_shape(db, db.execute("PRAGMA user_version").fetchone()[0])
+
+
+_SHAPE = "SELECT one.name, field.name FROM sqlite_schema AS one, pragma_table_info(one.name) AS field WHERE one.type = 'table'"
+
+
+def _prove_shape(db: sqlite3.Connection, version: int) -> None:
+    """A table whose very name was damaged would be made anew, empty."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_schema())
+        known = set(fresh.execute(_SHAPE))
+    strange = sorted(set(db.execute(_SHAPE)) - known)
+    if version == SCHEMA_VERSION and strange:
+        raise _Damaged(f"a store has no {'.'.join(strange[0])}")
+
+
+def _schema() -> str:
+    return files("controller.store").joinpath("schema.sql").read_text()
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     for step in _STEPS[version:] if version else ():
         db.executescript(f"BEGIN IMMEDIATE; {step} COMMIT;")
-    db.executescript(files("controller.store").joinpath("schema.sql").read_text())
+    db.executescript(_schema())
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
 
 
 class _Damaged(sqlite3.DatabaseError):

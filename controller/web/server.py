@@ -2,7 +2,9 @@
 
 healthz says that the controller lives and its passes go on; readyz that it can use its store, has read a good revision and
 ended a pass.
-Neither tells anything about hosts: a sick host must not get the controller restarted.
+Neither tells anything about hosts: a sick host must not get the controller restarted. A flood of requests costs the passes
+little: the page of metrics is made at most once a second, whoever asks, and a request that is too long or comes while many are
+open is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +25,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from controller.errors import Stall
+
+_FRESH = 1.0
+"""Seconds for which a page of metrics is given to everybody who asks."""
+_CONNECTIONS = 100
+"""Open connections above which requests are answered with 503."""
+_REQUEST = 16 * 1024
+"""Bytes of a request's head above which it is refused."""
 
 
 @dataclass
@@ -47,9 +56,13 @@ class Health:
 
 def application(registry: CollectorRegistry, health: Health, clock: Callable[[], float] = monotonic) -> Starlette:
     """The pages as an ASGI application."""
+    made_at, body = -_FRESH, b""
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        nonlocal made_at, body
+        if clock() - made_at >= _FRESH:
+            made_at, body = clock(), generate_latest(registry)
+        return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_: Request) -> Response:
         problem = health.problem(clock())
@@ -85,7 +98,17 @@ def listening(listen: str) -> socket.socket:
 
 async def serve(app: Starlette, sock: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set."""
-    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False))
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        log_config=None,
+        lifespan="off",
+        access_log=False,
+        limit_concurrency=_CONNECTIONS,
+        h11_max_incomplete_event_size=_REQUEST,
+    )
+    server = Server(config)
     running = asyncio.create_task(server.serve([sock]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -75,6 +75,12 @@ class Daemon:
     async def asked(self, path: str) -> str:
         return await asyncio.to_thread(self.page, path)
 
+    async def shows(self, line: str) -> str:
+        """The metrics with a line that they will have: a page is up to a second old."""
+        while line not in (page := await self.asked("/metrics")):
+            pass
+        return page
+
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command with the daemon's settings."""
         words = (sys.executable, "-m", "controller", *words, "--config", str(self.directory / "jailops.toml"))
@@ -108,6 +114,12 @@ def commit(work: Path) -> None:
         subprocess.run(["git", *words], cwd=work, check=True)
 
 
+def again(work: Path) -> None:
+    """Another commit, of all that was changed."""
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *who, "commit", "-q", "-a", "-m", "Another"], cwd=work, check=True)
+
+
 def prepare(directory: Path) -> None:
     """A repository and a key, to start a daemon with."""
     commit(directory / "work")
@@ -116,15 +128,22 @@ def prepare(directory: Path) -> None:
 
 @asynccontextmanager
 async def started(
-    directory: Path, *, under: tuple[str, ...] = (), env: Mapping[str, str] | None = None, interval: float = 3600.0
+    directory: Path,
+    *,
+    under: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+    interval: float = 3600.0,
+    url: str = "",
+    machines: int = 0,
 ) -> AsyncIterator[Daemon]:
-    """With the example's manifests; its machines lie behind a port that is taken and never answers. `under`: what runs it."""
+    """With the example's manifests, or those at `url`; its machines lie behind the port `machines`, or behind one that is
+    taken and refuses everybody. `under`: what runs it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
-        via = ", ".join(f'"{name}" = "127.0.0.1:{deaf.getsockname()[1]}"' for name in MACHINES)
-        text = SETTINGS.format(work=directory / "work", via=via, port=port, interval=interval)
+        via = ", ".join(f'"{name}" = "127.0.0.1:{machines or deaf.getsockname()[1]}"' for name in MACHINES)
+        text = SETTINGS.format(work=url or directory / "work", via=via, port=port, interval=interval)
         (directory / "jailops.toml").write_text(text)
         process = await asyncio.create_subprocess_exec(
             *(*under, sys.executable, "-m", "controller", "run", "--config", str(directory / "jailops.toml")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry, Metric
 from rich.console import Console
 
 from controller import show
@@ -100,6 +101,27 @@ async def test_metrics_and_nothing_else() -> None:
     assert status == 200
     assert "\njailops_build_info{" in text
     assert (await page(Health(1000.0), "/", 1001.0))[0] == 404
+
+
+class Counting(CollectorRegistry):
+    """Knows how often it was asked."""
+
+    times = 0
+
+    def collect(self) -> Iterator[Metric]:
+        self.times += 1
+        return iter(super().collect())
+
+
+async def test_C9_a_flood_makes_the_page_once_a_second() -> None:
+    registry, now = Counting(), [0.0]
+    pages = httpx.ASGITransport(application(registry, Health(0.0), lambda: now[0]))
+    async with httpx.AsyncClient(transport=pages, base_url="http://jailops") as client:
+        for second in range(3):
+            now[0] = second + 0.5
+            answers = await asyncio.gather(*(client.get("/metrics") for _ in range(100)))
+            assert {answer.status_code for answer in answers} == {200}
+            assert registry.times == second + 1
 
 
 @pytest.mark.parametrize("terminal", [True, False])
