@@ -34,8 +34,25 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 def test_systemd_finds_the_unit_well_sandboxed() -> None:
     """An exposure of 10 is no sandbox at all. What remains is the network, which is its work."""
     unit = DEPLOY / "jailops.service"
-    done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=15", unit)
+    done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=12", unit)
     assert done.returncode == 0, done.stdout[-300:] + done.stderr
+
+
+LOOSER = (
+    ("ProtectSystem=strict", "ProtectSystem=no"),
+    ("NoNewPrivileges=yes", "NoNewPrivileges=no"),
+    ("User=jailops", "User=root"),
+    ("CapabilityBoundingSet=", "CapabilityBoundingSet=CAP_SYS_ADMIN"),
+)
+
+
+@pytest.mark.parametrize(("ours", "looser"), LOOSER, ids=[looser for _, looser in LOOSER])
+def test_a_looser_unit_would_not_pass(tmp_path: Path, ours: str, looser: str) -> None:
+    unit = tmp_path / "jailops.service"
+    text = (DEPLOY / "jailops.service").read_text()
+    assert f"\n{ours}\n" in text
+    unit.write_text(text.replace(f"\n{ours}\n", f"\n{looser}\n"))
+    assert run("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=12", unit).returncode != 0
 
 
 def test_a_reload_is_a_wake_and_a_stop_is_short() -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from controller.encode.sh import q
 from controller.errors import Indeterminate, Retry, Stall
+from controller.metrics import Metrics
 from controller.model import Answer, Lane
+from controller.store import Store
 from controller.transport import Fence, Fleet
 from controller.transport.fence import BUSY, REFUSED, admitted, guard, new_token
-from tests.transport.servers import Machine, until
+from tests.transport.servers import Machine, OpenSsh, until
 from tests.transport.shells import SHELLS, Place
 
 Act = Callable[..., Answer]
@@ -62,6 +64,42 @@ def test_only_the_newest_number_may_write(act: Act, tmp_path: Path) -> None:
     with pytest.raises(Stall, match="fence 10 of new stands before 10 of twin"):
         act(f"touch {tmp_path}/wrong", Fence(10, "twin"))
     assert fence.read_text() == "10 new\n"
+    assert not (tmp_path / "wrong").exists()
+
+
+async def test_C4_of_two_controllers_the_last_one_acts_and_the_other_says_so(sshd: OpenSsh, tmp_path: Path) -> None:
+    """With stores of their own, on one machine with a real sshd: by number, whatever their clocks say of a second."""
+    state, metrics = str(sshd.scratch / "state"), Metrics()
+
+    def told() -> float | None:
+        metrics.endpoints({"node1": True}, {}, {}, first.overruled)
+        return metrics.registry.get_sample_value("jailops_endpoint_overruled", {"host": "node1"})
+
+    with Store(tmp_path / "one.sqlite") as one, Store(tmp_path / "two.sqlite") as two:
+        old, new = Fence(one.next_fence(1000), "first"), Fence(two.next_fence(1001), "second")
+        async with (
+            Fleet({"node1": sshd.endpoint}, state_dir=state) as first,
+            Fleet({"node1": sshd.endpoint}, state_dir=state) as second,
+        ):
+            assert (await first.act("node1", "main", "echo 1", 20, old)).stdout == b"1\n"
+            assert (told(), first.overruled) == (0.0, set())
+            assert (await second.act("node1", "main", "echo 2", 20, new)).stdout == b"2\n"
+            lanes: tuple[Lane, ...] = ("main", "disk")
+            for lane in lanes:
+                with pytest.raises(
+                    Stall, match="refused there: jailops: fence 1001 of second stands before 1000"
+                ) as refused:
+                    await first.act("node1", lane, f"touch {tmp_path}/wrong", 20, old)
+                assert refused.value.hint.startswith("another controller has taken over: let exactly one run.")
+            assert told() == 1.0, "the alert JailopsOverruled goes by it"
+            assert not (tmp_path / "wrong").exists()
+            assert (await first.ask("node1", "main", ["echo 3"], 20))[0].stdout == b"3\n", "it may look"
+            # Started again, it is the one that came last.
+            again = Fence(one.next_fence(1002), "first")
+            assert (await first.act("node1", "main", "echo 4", 20, again)).stdout == b"4\n"
+            assert told() == 0.0
+            with pytest.raises(Stall, match="fence 1002 of first stands before 1001 of second"):
+                await second.act("node1", "main", f"touch {tmp_path}/wrong", 20, new)
     assert not (tmp_path / "wrong").exists()
 
 
