@@ -7,7 +7,7 @@ WORKERS ?= $(shell nproc)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: help demo play test chaos fuzz check lint types imports lab lock clean soak
+.PHONY: help demo play test chaos fuzz check lint types imports lab lock clean soak sbom audit
 
 help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
@@ -18,6 +18,8 @@ help:
 	@echo 'make soak     ten thousand passes that must leave nothing behind (a quarter of an hour); PASSES=N for more'
 	@echo 'make check    style, types and import directions only'
 	@echo 'make lock     pin the dependencies of pyproject.toml again'
+	@echo 'make sbom     write what requirements.lock pins to build/sbom.json (CycloneDX)'
+	@echo 'make audit    ask for advisories about what it pins'
 	@echo 'make clean    remove what these targets made'
 
 # Plays the story and ends; `make play` keeps the site running for you to push to.
@@ -62,6 +64,14 @@ lab:
 
 lock: .venv/test.stamp
 	tools/lock.sh
+
+sbom: .venv/test.stamp
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --validate --output-format JSON \
+		--output-file build/sbom.json requirements.lock
+
+audit: .venv/test.stamp
+	@tools/audit.sh
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
