@@ -23,7 +23,7 @@ import structlog
 
 from controller import watchdog
 from controller.drivers import at_rest, ended_builds
-from controller.errors import ControllerError, Retry, Stall, StoreUnusable
+from controller.errors import ControllerError, Retry, StoreUnusable
 from controller.graph import Desired
 from controller.hands import Hands
 from controller.memory import shut, taken
@@ -130,7 +130,7 @@ def _limits(settings: Settings) -> Limits:
 
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """Hold the store's lock. Raises Stall that names the process that holds it, StoreUnusable when there can be none."""
+    """Hold the store's lock. Raises StoreUnusable that names the process that holds it, or says why there can be no lock."""
     try:
         settings.store.directory.mkdir(parents=True, exist_ok=True)
         file = lock_file(settings).open("a+")
@@ -157,8 +157,8 @@ def _no_lock(settings: Settings, error: OSError) -> StoreUnusable:
     )
 
 
-def _taken(settings: Settings) -> Stall:
-    return Stall(
+def _taken(settings: Settings) -> StoreUnusable:
+    return StoreUnusable(
         f"cannot start: another jailops (process {_reader(settings)}) works with {settings.store.directory}",
         hint="ask it for a pass with: jailops apply; or stop it first",
     )

@@ -113,6 +113,8 @@ class Store:
                 raise
         aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
         asked = _asked(path)
+        if aside.exists():
+            raise Stall(f"cannot put the store {path} aside: there is a {aside.name}", hint="try again in a second")
         try:
             for end in ("-wal", "-shm", ""):
                 file = path.with_name(path.name + end)

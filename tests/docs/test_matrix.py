@@ -63,3 +63,14 @@ def test_a_test_that_is_named_after_a_row_is_in_it() -> None:
     ]
     assert len(after) > 30
     assert [(row, one) for row, one in after if one not in listed.get(row, ())] == []
+
+
+def test_the_security_policy_names_rows_that_are_shown_and_tests_that_exist() -> None:
+    text = (TESTS.parent / "SECURITY.md").read_text()
+    promises = text.partition("## What is promised")[2].partition("## What is not covered")[0]
+    named = set(re.findall(r"\b[GMDSC]\d+\b", promises))
+    shown = {row.id for row in KNOWN if row.tests}
+    assert len(named) > 20
+    assert named - shown == set()
+    every = {name for path in TESTS.rglob("test_*.py") for name in named_in(path)}
+    assert set(re.findall(r"\btest_\w+(?=`)", text)) - every == set()

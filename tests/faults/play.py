@@ -22,6 +22,7 @@ from typing import Any, Final
 import pytest
 
 from controller.demo.stage import Stage
+from controller.errors import StoreUnusable
 from controller.starter import repository
 from controller.store import PastPass, Store
 from tests.faults.leaks import found, kept, plant
@@ -117,7 +118,7 @@ class Play:
         try:
             with Store(self.database, read_only=True) as store:
                 return store.passes(limit)
-        except sqlite3.OperationalError:
+        except StoreUnusable:
             return []  # the store is just being made
 
     @property

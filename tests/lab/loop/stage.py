@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from controller import app
 from controller.demo.stage import Stage
+from controller.errors import StoreUnusable
 from controller.lab.site import NodePlan, SitePlan
 from controller.store import PastPass, Store
 from tests.lab.child import lab_directory
@@ -81,7 +81,7 @@ class RealStage(Stage):
         """What the controller remembers of its last passes, the newest first."""
         if not app.store_path(self.loaded).exists():
             return []
-        with self.store() as store, suppress(sqlite3.OperationalError):  # It makes its tables when it starts.
+        with self.store() as store, suppress(StoreUnusable):  # It makes its tables when it starts.
             return store.passes(limit)
         return []
 
