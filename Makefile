@@ -13,7 +13,8 @@ help:
 	@echo 'make demo     the main job on a simulated site: no privileges, no FreeBSD'
 	@echo 'make play     the same site, kept running for you to push to'
 	@echo 'make test     every check and every test (as root also those of the real lab)'
-	@echo 'make chaos    a hundred deaths while images are built, hundreds of cuts and take-overs (a quarter of an hour); ROUNDS=N for more'
+	@echo 'make chaos    deaths while images are built, cuts, take-overs (a quarter of an hour; ROUNDS=N for more), and the controller'
+	@echo '              killed at every fail point, at 2,000 pairs of them and 1,000 times at random (hours)'
 	@echo 'make fuzz     a million hostile manifests, 10,000 hostile values per grammar (hours; goes on where it stopped)'
 	@echo 'make soak     ten thousand passes that must leave nothing behind (a quarter of an hour); PASSES=N for more'
 	@echo 'make check    style, types and import directions only'
@@ -36,6 +37,9 @@ chaos: .venv/test.stamp
 	JAILOPS_ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -n 0 -s tests/faults/test_kills.py $(ARGS)
 	JAILOPS_CUTS=$(or $(CUTS),600) JAILOPS_HISTORIES=$(or $(HISTORIES),200) JAILOPS_FLOOD=1024 $(BIN)/python -m pytest -n 0 -s \
 		tests/transport/test_cuts.py tests/transport/test_takeover.py tests/transport/test_flood.py $(ARGS)
+	JAILOPS_SCENES=all JAILOPS_POINTS=0 JAILOPS_PAIRS=$(or $(PAIRS),2000) JAILOPS_RANDOM=$(or $(RANDOM_KILLS),1000) \
+	  JAILOPS_SEED=$(or $(SEED),1) JAILOPS_PLAYED=$(or $(PLAYED),build/deaths.jsonl) \
+	  $(BIN)/python -m pytest -n 0 -s tests/kills $(ARGS)
 
 # The manifests go on where they stopped, and begin anew after `rm -r .fuzz`. CASES=N and VALUES=N for other sizes, SEED=WORD
 # for the same again.

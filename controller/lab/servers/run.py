@@ -6,6 +6,7 @@ import os
 import posixpath
 import sys
 
+from controller.lab.effects import note
 from controller.lab.servers.kit import Box, Failed, Uncovered
 
 TYPE_CHECKING = False
@@ -56,7 +57,9 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 def main(argv: Sequence[str]) -> int:
     name = posixpath.basename(argv[0])
     box = Box("/", os.getcwd(), os.environ)
-    return run([name, *argv[1:]], box)
+    status = run([name, *argv[1:]], box)
+    note(argv, status)
+    return status
 
 
 def run(argv: Sequence[str], box: Box) -> int:

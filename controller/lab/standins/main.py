@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from controller.lab.effects import note
 from controller.lab.standins.node import Failed, Uncovered, err, refuse
 
 TYPE_CHECKING = False
@@ -87,4 +88,5 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         os._exit(1)
+    note(argv, status)
     return status
