@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +115,14 @@ class Bench:
 
     def state(self) -> dict[str, Any]:
         """Everything that is true on the machines and does not change by itself."""
-        names = self._names()
-        found = {name: self._machine(name) for name in self.stage.site.computers}
+        keys = self._keys()
+        found = {name: self._machine(name, keys) for name in self.stage.site.computers}
         text = json.dumps(found, sort_keys=True)
-        for name, rank in names.items():
-            text = text.replace(name, rank)
+        for key, rank in keys.items():
+            text = text.replace(key, rank)
         return dict(json.loads(text))
 
-    def _names(self) -> dict[str, str]:
+    def _keys(self) -> dict[str, str]:
         """Keys of layers and generations, by their age: they are others each time."""
         share = self.path("san", "/export/jailops")
         made = sorted((*share.glob("layers/*"), *share.glob("images/*/*")), key=lambda one: one.lstat().st_ctime)
@@ -132,51 +132,57 @@ class Bench:
             keys.setdefault(key, f"{kind or 'generation'}{len(keys)}")
         return keys
 
-    def _machine(self, name: str) -> dict[str, Any]:
+    def _machine(self, name: str, keys: Mapping[str, str]) -> dict[str, Any]:
         said = self.stage.site.look(name)
         for volatile in ("boottime", "counters", "dhcp_starts", "host_keys"):
             said.pop(volatile, None)
         said["jails"] = {jail: _steady(one) for jail, one in said.get("jails", {}).items()}
-        said["sessions"] = [_steady(one) for one in said["sessions"]]
+        said["sessions"] = [(one.get("connected"), one.get("disk", {}).get("serial")) for one in said["sessions"]]
         said["targets"] = [_steady(one) for one in said.get("targets", {}).values()]
         said["exports"] = sorted(json.dumps(_steady(one), sort_keys=True) for one in said.get("exports", []))
-        return {**said, "files": self._files(name)}
+        return {**said, "files": self._files(name, keys)}
 
-    def _files(self, name: str) -> dict[str, str]:
+    def _files(self, name: str, keys: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for top in ("/etc", "/srv/tftp", "/export/jailops/hosts", "/export/jailops/images", "/export/jailops/layers"):
-            found |= _tree(
-                self.path(name, top), top, deep=top not in ("/export/jailops/images", "/export/jailops/layers")
-            )
-        found |= _tree(self.path(name, "/srv/iscsi/jailops"), "disk", deep=True)
-        found |= {f"boots/{one.name}": _boot(one) for one in self.path(name, "/").glob("**/boots/*.json")}
+        for top, below in _TOPS.items():
+            found |= _tree(self.path(name, top), top, below, keys)
+        boots = self.path(name, "/").glob("export/jailops/boots/*.json")
+        found |= {f"boots/{one.name}": re.sub(r"\d{9,}(\.\d+)?", "TIME", one.read_text()) for one in boots}
         computer = self.stage.site.computers[name]
         if computer.task is not None and computer.machine.running:
-            found |= _tree(computer.machine.root / "etc", "memory", deep=True)
+            found |= _tree(computer.machine.root / "etc", "memory", "**/*", keys)
         return found
 
 
-def _tree(top: Path, name: str, *, deep: bool) -> dict[str, str]:
-    """Every path below with the digest of what it holds; volumes' own directories in one line each."""
+_TOPS: Final = {
+    "/etc": "**/*",
+    "/srv/tftp": "**/*",
+    "/srv/iscsi/jailops": "**/*",
+    "/export/jailops/hosts": "**/*",
+    "/export/jailops/images": "*/*",  # their files are proved by their own lists
+    "/export/jailops/layers": "*",
+}
+_VOLATILE: Final = re.compile(
+    r"/var/|/tmp/|/trash/|ezjail-install/|\.lock$|/start\.|jailops\.(?!conf$)|\.prev$|motd|/dev/"
+)
+_NUMBERED: Final = re.compile(r"number\d+|-J \d+")
+"""What moves make another one each time (see `scenes`)."""
+_LARGE: Final = 10**6
+
+
+def _tree(top: Path, name: str, below: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """Every path below with the digest of what it holds."""
     found = {}
-    for path in sorted(top.rglob("*") if deep else top.glob("*/*") if name.endswith("images") else top.glob("*")):
+    for path in sorted(top.glob(below)):
         inside = f"{name}/{path.relative_to(top)}"
         if path.is_symlink() or not path.is_file():
             found[inside] = str(path.readlink()) if path.is_symlink() else ""
-        elif not VOLATILE.search(inside):
-            found[inside] = (
-                hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.stat().st_size < 10**6 else "large"
-            )
+        elif not _VOLATILE.search(inside) and path.stat().st_size < _LARGE:
+            text = path.read_text("latin-1")
+            for key, rank in keys.items():
+                text = text.replace(key, rank)
+            found[inside] = hashlib.sha256(_NUMBERED.sub("", text).encode()).hexdigest()[:16]
     return found
-
-
-VOLATILE: Final = re.compile(
-    r"/var/|/tmp/|/trash/|ezjail-install/|\.lock$|/start\.|jailops\.(?!conf)|manifest\.json$|motd|/dev/"
-)
-
-
-def _boot(file: Path) -> str:
-    return re.sub(r"\d{9,}(\.\d+)?", "TIME", file.read_text())
 
 
 _CHANGING: Final = frozenset({"jid", "cpuset", "id", "tid", "sid", "since", "pid", "number", "started"})

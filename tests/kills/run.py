@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from controller import app, settings
@@ -28,8 +27,8 @@ from controller.store import Store
 from controller.transport.shell import Shell
 
 DIED: Final = 137
-LONGEST: Final = 60.0
-"""Seconds that a run may take until everything is as it should be."""
+PASSES: Final = 200
+"""Far more than it takes until everything is as it should be, with a build and a reboot."""
 _PAUSE: Final = 0.1
 
 
@@ -100,14 +99,14 @@ class Points:
 async def converge(settings_file: Path) -> Record:
     """What `jailops apply --wait` does, until everything is as Git says."""
     loaded = settings.load(settings_file)
-    begun = monotonic()
     with app.only_one(loaded):
         async with app.build(loaded) as built:
-            while True:
+            for _ in range(PASSES):
                 record = await app.once(built, "apply", insist=True)
-                if record.result == "converged" or monotonic() - begun > LONGEST:
-                    return record
+                if record.result == "converged":
+                    break
                 await asyncio.sleep(_PAUSE)
+            return record
 
 
 def _child(job: dict[str, Any], points: int, said: int) -> None:

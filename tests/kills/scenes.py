@@ -31,6 +31,8 @@ class Scene:
     kinds: frozenset[str]
     """Kinds that act in it; the undisturbed run must show each of them."""
     moves: tuple[Move, ...]
+    before: int = 1
+    """How often all moves are played before they come to the same end each time."""
 
 
 def edits(path: str, old: str, new: str) -> Move:
@@ -118,10 +120,12 @@ SCENES: Final = (
         by_hand(NODE, "ezjail-admin onestop example; umount /iscsi && iscsictl -R -a && rm /etc/iscsi.conf"),
     )),
     Scene("base", frozenset({"base"}), (
-        by_hand(NODE, "ezjail-admin onestop example; rm -rf /iscsi/jails/basejail /iscsi/jails/newjail"),
+        by_hand(NODE, "ezjail-admin onestop example; rm -rf /iscsi/jails/newjail"),
     )),
-    Scene("live", frozenset({"image", "bootfiles", "dhcp", "live", "retention", "bootretention"}), (_new_flags,)),
-    Scene("generation", frozenset({"image", "bootfiles", "dhcp", "boot", "retention", "bootretention"}), (_new_generation,)),
+    Scene("live", frozenset({"image", "bootfiles", "dhcp", "live", "retention", "bootretention"}), (_new_flags,), before=3),
+    Scene("generation", frozenset({"image", "bootfiles", "dhcp", "boot", "retention", "bootretention"}), (
+        _new_generation,
+    ), before=3),
     Scene("world", frozenset({"world", "packages", "image", "boot"}), (
         edits(IMAGE, "- WITHOUT_WIRELESS", "- WITHOUT_GAMES"),
         edits(IMAGE, "- WITHOUT_GAMES", "- WITHOUT_WIRELESS"),
