@@ -82,16 +82,6 @@ async def _mark(bench: Bench, name: str) -> None:
     await bench.stage.push(f"{name} {value}")
 
 
-async def _grow(bench: Bench) -> None:
-    """A disk never shrinks, so that it grows by the smallest piece each time."""
-    file = bench.stage.work / HOST
-    text = file.read_text()
-    size = text.partition("size: ")[2].split()[0]
-    mebibytes = 3 * 1024 if size == "3GiB" else int(size.removesuffix("MiB"))
-    bench.stage.edit(HOST, f"size: {size}", f"size: {mebibytes + 1}MiB")
-    await bench.stage.push("A larger disk")
-
-
 async def _nobody_wants_it(bench: Bench) -> None:
     await bench.on("build-vm", job_start_script(JOBS, "world-000000000000", "sleep 600"))
 
@@ -131,5 +121,7 @@ SCENES: Final = (
         edits(IMAGE, "- WITHOUT_GAMES", "- WITHOUT_WIRELESS"),
     )),
     Scene("job", frozenset({"buildvm"}), (_nobody_wants_it,)),
-    Scene("volume", frozenset({"lun"}), (_grow,)),
+    Scene("target", frozenset({"lun"}), (
+        by_hand("san", f"rm /etc/tgt/conf.d/jailops-{NODE}.conf"),
+    )),
 )  # fmt: skip
