@@ -30,7 +30,9 @@ demo: .venv/runtime.stamp
 play: .venv/runtime.stamp
 	$(BIN)/jailops demo $(ARGS)
 
+# In the continuous integration the dependencies are audited, too. 3: nobody answers here, and the tests' floors hold anyway.
 test: check lab
+	@if [ "$(CI)" = true ]; then tools/audit.sh || [ $$? = 3 ]; fi
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: .venv/test.stamp
