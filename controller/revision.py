@@ -7,7 +7,7 @@ force and its drift is still repaired.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from time import monotonic, time
 from typing import Any
@@ -16,11 +16,13 @@ import structlog
 
 from controller.errors import FAULT, ControllerError, Misnamed, Retry, Stall, StoreUnusable
 from controller.graph import Desired, resolve
-from controller.manifests import Blob, Loaded, Manifest, Problem, check, parse_blob, together, unread
+from controller.manifests import MAX_TOTAL_BYTES, Loaded, Manifest, Problem, check, judged, together, unread
 from controller.model import Origin, Record
+from controller.reader.wire import Unreadable
 from controller.removal import Limits, removal, too_much
-from controller.source import GitSource, Refused, Snapshot
+from controller.source import GitSource, Refused, Snapshot, TreeEntry
 from controller.store import Store
+from controller.trees import Trees
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +32,8 @@ TRAILER = "Allow-Delete"
 
 _REVISIONS = 3
 """How many revisions' files stay parsed, at least."""
+_READ_AGAIN = 600.0
+"""Seconds before a revision is read again that could not be."""
 
 _GIT_HINT = "check [git] in jailops.toml, url and key_file or token_file, and the network from here to that host"
 
@@ -85,6 +89,7 @@ class Revisions:
         self._notes = notes
         self._parsed: dict[str, Loaded] = {}
         self._born = time() - monotonic()
+        self._unread: dict[str, tuple[float, Stall]] = {}
         self.git_error = ""
         self._git_hint = ""
         self.fetched_at = 0.0
@@ -316,17 +321,32 @@ class Revisions:
 
     async def _parse(self, snapshot: Snapshot) -> Loaded:
         missing = [one for one in snapshot.blobs if _key(one.path, one.blob_id) not in self._parsed]
-        blobs = await self._source.read_blobs({one.blob_id for one in missing})
-        for one in missing:
-            if one.blob_id in blobs.found:
-                blob = Blob(one.path, one.blob_id, blobs.found[one.blob_id])
-                self._parsed[_key(one.path, one.blob_id)] = parse_blob(blob)
+        total = sum(one.size for one in snapshot.blobs)
+        if total > MAX_TOTAL_BYTES:
+            found, expected = f"{total} bytes of manifests", f"at most {MAX_TOTAL_BYTES // 2**20} MiB altogether"
+            return unread(Problem(Origin(snapshot.blobs[0].path), "", found, expected))
+        files = []
+        for one, said in (await self._read(snapshot.revision, missing)).items():
+            if isinstance(said, Unreadable):
+                files.append(_not_read(one.path, said.message))
+            else:
+                self._parsed[_key(one.path, one.blob_id)] = judged(one.path, said)
         wanted = {_key(one.path, one.blob_id) for one in snapshot.blobs}
-        files = [self._parsed[key] for key in sorted(wanted & self._parsed.keys())]
+        files += [self._parsed[key] for key in sorted(wanted & self._parsed.keys())]
         self._forget(wanted)
         files += [_not_read(one.path, one.message) for one in snapshot.problems]
-        files += [_not_read(one.path, blobs.problems[one.blob_id]) for one in missing if one.blob_id in blobs.problems]
         return together(files)
+
+    async def _read(self, revision: str, entries: Sequence[TreeEntry]) -> Mapping[TreeEntry, Trees | Unreadable]:
+        """What breaks its reader is not given to it in every pass; but what is in force is always asked for."""
+        until, error = self._unread.get(revision, (0.0, None))
+        if error and monotonic() < until and revision != self._store.get("revision"):
+            raise error
+        try:
+            return await self._source.read(entries)
+        except Stall as stall:
+            self._unread = {revision: (monotonic() + _READ_AGAIN, stall)}
+            raise
 
 
 def judge_all(loaded: Loaded, addresses: frozenset[str]) -> tuple[Problem, ...]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from controller.manifests.problem import listed, nearest, quoted, shown
+from controller.problem import listed, nearest, quoted, shown
 
 _SECTION: Final = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=\s*")

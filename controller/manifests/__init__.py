@@ -2,7 +2,7 @@
 
 Pure: reads no file, and bad input is a value, never an exception.
 
-    blobs -> yamltree (text with positions) -> load (kinds and models) -> check (objects against each other)
+    blobs -> reader (trees with positions) -> load (kinds and models) -> check (objects against each other)
 """
 
 from __future__ import annotations
@@ -10,14 +10,26 @@ from __future__ import annotations
 from controller.manifests.base import SPREAD, HostSsh, Ssh
 from controller.manifests.check import check
 from controller.manifests.image import ImageSpec
-from controller.manifests.load import Blob, Loaded, Manifest, load, parse_blob, together, unread, wanted
+from controller.manifests.load import (
+    MAX_TOTAL_BYTES,
+    Blob,
+    Loaded,
+    Manifest,
+    judged,
+    load,
+    parse_blob,
+    together,
+    unread,
+    wanted,
+)
 from controller.manifests.node import HostSpec, JailSpec
 from controller.manifests.power import Ipmi, Power, Redfish, WakeOnLan
-from controller.manifests.problem import Problem
 from controller.manifests.servers import BootServerSpec, BuildVMSpec, SanSpec
 from controller.manifests.site import SiteSpec
+from controller.problem import Problem
 
 __all__ = [
+    "MAX_TOTAL_BYTES",
     "SPREAD",
     "Blob",
     "BootServerSpec",
@@ -37,6 +49,7 @@ __all__ = [
     "Ssh",
     "WakeOnLan",
     "check",
+    "judged",
     "load",
     "parse_blob",
     "together",

@@ -15,7 +15,6 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from controller.manifests.network import HostKey, IPv4
-from controller.manifests.problem import quoted
 from controller.manifests.scalar import wrong
 from controller.manifests.words import (
     AgeFile,
@@ -29,6 +28,7 @@ from controller.manifests.words import (
     SecretFile,
     SecretVariable,
 )
+from controller.problem import quoted
 
 API_VERSION: Final = "jailops/v1"
 _NOTHING: Final = object()

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from controller.manifests.draft import Draft
 from controller.manifests.load import AnyManifest
 from controller.manifests.owners import names, owners
-from controller.manifests.problem import Problem
 from controller.manifests.references import references
 from controller.manifests.subnets import subnets
 from controller.manifests.world import Declared, world
+from controller.problem import Problem
 
 
 def check(

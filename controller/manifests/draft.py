@@ -14,8 +14,8 @@ from controller.manifests.base import fill, reading
 from controller.manifests.network import Cidr, IPv4, Mac
 from controller.manifests.node import own_initiator
 from controller.manifests.words import Hostname, Iqn, JailHostname, JailName, Name
-from controller.manifests.yamltree import Path, Place, Tree, place_of, value_at
 from controller.model import Origin
+from controller.trees import Path, Place, Tree, place_of, value_at
 
 _NAME: Final[Path] = ("metadata", "name")
 _HOST: Final[Path] = ("spec", "host")

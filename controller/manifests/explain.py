@@ -9,11 +9,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.manifests.problem import Problem, listed, nearest, quoted, shown
 from controller.manifests.scalar import WRONG
 from controller.manifests.schema import at
-from controller.manifests.yamltree import Path, Tree, value_at
 from controller.model import Origin
+from controller.problem import Problem, listed, nearest, quoted, shown
+from controller.trees import Path, Tree, value_at
 
 _MAPPING: Final = frozenset({"model_type", "dict_type", "mapping_type", "typed_dict_type", "model_attributes_type"})
 _LIST: Final = frozenset({"tuple_type", "list_type"})

@@ -9,7 +9,6 @@ from pydantic import ConfigDict, model_validator
 
 from controller.manifests.base import Document, Metadata, Model, SecretRef, Unique, Without, doc
 from controller.manifests.network import AuthorizedKey
-from controller.manifests.problem import quoted
 from controller.manifests.scalar import Refused, Scalar, parsed, whole, wrong
 from controller.manifests.words import (
     Branch,
@@ -36,6 +35,7 @@ from controller.manifests.words import (
     Tag,
     size,
 )
+from controller.problem import quoted
 
 RcConf: TypeAlias = Annotated[
     Mapping[RcName, ShellValue], Without({"hostname": "Host.spec.hostname says it for each host"})

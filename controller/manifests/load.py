@@ -1,6 +1,6 @@
-"""Blobs of a Git tree in, manifests or every problem out. Pure; bad input is a `Problem`, never an exception.
+"""What files say in, manifests or every problem out. Pure; bad input is a `Problem`, never an exception.
 
-`parse_blob` looks at one blob alone, so that its result may be kept while the blob's id and path stay the same. What
+`judged` looks at one blob alone, so that its result may be kept while the blob's id and path stay the same. What
 only several objects together can get wrong is `check`'s business.
 """
 
@@ -16,9 +16,9 @@ from controller.manifests.base import API_VERSION, Metadata
 from controller.manifests.draft import Draft, draft
 from controller.manifests.explain import Subject, dotted, explain
 from controller.manifests.models import KINDS, JailSpec, Spec
-from controller.manifests.problem import NOTHING, Problem, listed, nearest, quoted, shown
-from controller.manifests.yamltree import Path, Place, Tree, place_of, read
 from controller.model import Origin
+from controller.problem import NOTHING, Problem, listed, nearest, quoted, shown
+from controller.trees import Path, Place, Tree, Trees, place_of
 
 MAX_TOTAL_BYTES: Final = 16 * 2**20
 
@@ -124,18 +124,24 @@ def together(files: Iterable[Loaded]) -> Loaded:
 
 
 def parse_blob(blob: Blob) -> Loaded:
-    """The manifests and problems of one file."""
-    trees = read(blob.path, blob.data)
+    """The manifests and problems of one file, read in this very process: for one that holds no keys."""
+    from controller.reader.yamltree import read
+
+    return judged(blob.path, read(blob.path, blob.data))
+
+
+def judged(path: str, trees: Trees) -> Loaded:
+    """The manifests and problems of one file that was read already."""
     problems = list(trees.problems)
     objects: list[AnyManifest] = []
-    drafts = [Draft(Origin(blob.path))] if trees.lost else []
+    drafts = [Draft(Origin(path))] if trees.lost else []
     for tree in trees.documents:
-        judged, wrong = _judge(blob.path, tree)
+        one, wrong = _judge(path, tree)
         problems += wrong
-        if isinstance(judged, Draft):
-            drafts.append(judged)
+        if isinstance(one, Draft):
+            drafts.append(one)
         else:
-            objects.append(judged)
+            objects.append(one)
     problems.sort(key=lambda problem: (problem.origin.line, problem.origin.column))
     return Loaded(tuple(objects), tuple(problems), tuple(drafts))
 

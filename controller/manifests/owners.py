@@ -14,9 +14,9 @@ from controller.encode.names import safename
 from controller.manifests.base import Ssh
 from controller.manifests.load import AnyManifest, Manifest
 from controller.manifests.models import HostSpec, JailSpec
-from controller.manifests.problem import Problem, quoted
 from controller.manifests.world import Declared, World, problem, taken
-from controller.manifests.yamltree import Path
+from controller.problem import Problem, quoted
+from controller.trees import Path
 
 _NAME: Path = ("metadata", "name")
 _VM: Path = ("spec", "vm")

@@ -11,8 +11,8 @@ from typing import Annotated, Final, TypeAlias
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from controller.manifests.problem import nearest
 from controller.manifests.scalar import Refused, Scalar, whole
+from controller.problem import nearest
 
 _SWITCHES: Final = {"1": "1", "0": "0", "true": "1", "false": "0"}
 _SHARING: Final = ("disable", "inherit", "new")

@@ -12,9 +12,9 @@ from controller.encode.names import safename
 from controller.manifests.base import SPREAD
 from controller.manifests.load import AnyManifest, Manifest
 from controller.manifests.models import HostSpec, ImageSpec, JailSpec
-from controller.manifests.problem import Problem, nearest, quoted
 from controller.manifests.world import World, problem, taken
-from controller.manifests.yamltree import Path
+from controller.problem import Problem, nearest, quoted
+from controller.trees import Path
 
 ROOT_PATH_MAX = 127
 """Characters of a root-path that loader(8) keeps (FNAME_SIZE, dev_net.c)."""

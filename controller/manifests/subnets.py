@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 
 from controller.manifests.load import AnyManifest, Manifest
 from controller.manifests.models import HostSpec
-from controller.manifests.problem import Problem, quoted
 from controller.manifests.world import World, problem
-from controller.manifests.yamltree import Path
+from controller.problem import Problem, quoted
+from controller.trees import Path
 
 
 def subnets(world: World) -> Iterator[Problem]:

@@ -19,8 +19,8 @@ from controller.manifests.models import (
     SanSpec,
     SiteSpec,
 )
-from controller.manifests.problem import Problem
-from controller.manifests.yamltree import Path
+from controller.problem import Problem
+from controller.trees import Path
 
 Declared: TypeAlias = AnyManifest | Draft
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from controller.source.git import GitSource
 from controller.source.values import (
     Accepted,
-    Blobs,
     GitSettings,
     Head,
     NotePush,
@@ -18,7 +17,6 @@ from controller.source.values import (
 
 __all__ = [
     "Accepted",
-    "Blobs",
     "GitSettings",
     "GitSource",
     "Head",

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 _LIMITED = """ulimit -c 0; ulimit -f "$1"; ulimit -v "$2"; ulimit -t "$3"; shift 3; exec "$@" """
 """A limit that is already lower cannot be raised: sh says so, and the lower one holds."""
+
+_UNSHARE = ("unshare", "--user", "--map-current-user", "--net", "--")
+_unshare: Sequence[str] | None = None
 
 _STDERR_KEPT = 16 * 1024
 _GRACE = 1.0
@@ -61,8 +64,14 @@ async def run(
     deadline: float,
     stdin: bytes = b"",
     max_output: int = 1024 * 1024,
+    alone: bool = False,
 ) -> Done:
-    """Run a command and wait at most `deadline` seconds. Raises DeadlinePassed, TooMuchOutput, OSError."""
+    """Run a command and wait at most `deadline` seconds. Raises DeadlinePassed, TooMuchOutput, OSError.
+
+    `alone`: without any network, where the kernel lets us have a namespace for it.
+    """
+    if alone:
+        argv = (*await _namespace(), *argv)
     numbers = (limits.file_bytes // 512, limits.memory_bytes // 1024, limits.cpu_seconds)
     process = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", _LIMITED, argv[0], *(str(n) for n in numbers), *argv,
@@ -81,6 +90,20 @@ async def run(
     if stdout is None:
         raise TooMuchOutput
     return Done(process.returncode or 0, stdout, stderr)
+
+
+async def _namespace() -> Sequence[str]:
+    """The words that put a command where there is no network; none where that cannot be had. Asked once."""
+    global _unshare
+    if _unshare is None:
+        try:
+            probe = await asyncio.create_subprocess_exec(
+                *_UNSHARE, "true", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+            )
+            _unshare = _UNSHARE if await probe.wait() == 0 else ()
+        except OSError:
+            _unshare = ()
+    return _unshare
 
 
 async def _capped(process: Process, limit: int) -> bytes | None:

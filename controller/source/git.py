@@ -1,6 +1,6 @@
 """Git, the one place that says what should be: settings in, heads, snapshots and blobs out.
 
-    fetch → Head → accept → proven → snapshot → read_blobs       write_note
+    fetch → Head → accept → proven → snapshot → read       write_note
 
 Only `fetch`, `write_note` and `push_notes` use the network; everything else answers from the mirror, so the last good
 revision stays readable while the remote is down. Raises Retry and Stall, never a foreign exception, and never with a
@@ -10,17 +10,20 @@ secret in it. The caller keeps the last applied revision in force whatever is ra
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 from controller.errors import Misnamed, Retry, Stall
+from controller.reader.wire import Unreadable
 from controller.source.access import open_access
 from controller.source.mirror import HEAD, Mirror
 from controller.source.notes import Notes
-from controller.source.objects import Damaged
+from controller.source.reading import read_trees
 from controller.source.signers import Signers
 from controller.source.tree import BadListing, read_listing
-from controller.source.values import Accepted, Blobs, GitSettings, Head, NotePush, Proven, Refused, Snapshot
+from controller.source.trouble import Damaged, last_words, printable, smells_of_damage
+from controller.source.values import Accepted, GitSettings, Head, NotePush, Proven, Refused, Snapshot, TreeEntry
+from controller.trees import Trees
 
 T = TypeVar("T")
 
@@ -49,12 +52,12 @@ class GitSource:
                 raise Retry(f"cannot fetch {self._settings.branch} from {self._access.url}: git brought no commit")
             if tip != before:
                 await self._mirror.tidy()
-        return await self._sound(lambda: self._mirror.objects.head(tip))
+        return await self._sound(lambda: self._head(tip))
 
     async def head(self) -> Head | None:
         """The branch as it was at the last successful fetch; None before the first. No network."""
         tip = await self._tip()
-        return await self._sound(lambda: self._mirror.objects.head(tip)) if tip else None
+        return await self._sound(lambda: self._head(tip)) if tip else None
 
     async def resolve(self, name: str) -> str:
         """The full id for ``HEAD``, ``HEAD~2``, the branch's name or an (abbreviated) id. Raises Misnamed. No network."""
@@ -89,12 +92,15 @@ class GitSource:
         done = await self._mirror.git("rev-list", "--first-parent", f"--max-count={limit:d}", _checked(revision), "--")
         return done.text.split()
 
-    async def read_blobs(self, ids: Iterable[str]) -> Blobs:
-        """Contents by blob id; too large ones and LFS pointers are problems of their own and stop no other."""
-        wanted = [_checked(blob_id) for blob_id in ids]
-        if not wanted:
-            return Blobs({}, {})
-        return await self._sound(lambda: self._mirror.objects.blobs(wanted, self._settings.max_blob_bytes))
+    async def read(self, entries: Iterable[TreeEntry]) -> Mapping[TreeEntry, Trees | Unreadable]:
+        """What files of a snapshot say, read by a process of its own; one that cannot be read stops no other.
+
+        Raises Stall when that process does not come back with an answer.
+        """
+        wanted = tuple(entries)
+        for one in wanted:
+            _checked(one.blob_id)
+        return await self._sound(lambda: read_trees(self._mirror.repo, wanted, self._settings.max_blob_bytes))
 
     async def accept(
         self, candidate: str, last_applied: str | None, acknowledged: frozenset[str] = frozenset()
@@ -129,7 +135,7 @@ class GitSource:
         settled = [_checked(one) for one in (before, self._settings.trusted_commit) if one]
 
         async def judge() -> Proven | Refused:
-            there = [one for one in settled if await self._mirror.objects.has_commit(one)]
+            there = [one for one in settled if await self._has_commit(one)]
             return await self._signers.judge(candidate, there)
 
         return await self._sound(judge)
@@ -182,7 +188,7 @@ class GitSource:
 
     async def _present(self, revision: str) -> str:
         """The revision, if it is a full id and in the mirror. One that is missing is no damage."""
-        if not await self._sound(lambda: self._mirror.objects.has_commit(_checked(revision))):
+        if not await self._sound(lambda: self._has_commit(_checked(revision))):
             raise Stall(
                 f"cannot find revision {revision[:12]} in the mirror of {self._access.url}",
                 hint="the history was rewritten, or git.url changed; choose a revision that the branch contains",
@@ -190,7 +196,7 @@ class GitSource:
         return revision
 
     async def _snapshot(self, revision: str) -> Snapshot:
-        head = await self._mirror.objects.head(revision)
+        head = await self._head(revision)
         listing = await self._mirror.git(
             "ls-tree", "-r", "-z", "-l", "--full-tree", revision, max_output=self._settings.max_listing_bytes
         )
@@ -202,17 +208,39 @@ class GitSource:
 
     async def _rewritten(self, candidate: str, last: str) -> str:
         """Why the candidate is no continuation; empty when it is one."""
-        objects = self._mirror.objects
-        if not await objects.has_commit(last):
+        if not await self._has_commit(last):
             return (
                 f"the last applied revision {last[:12]} is not in the repository any more: nothing shows what is lost"
             )
-        if await objects.is_ancestor(last, candidate):
+        if await self._contains(candidate, last):
             return ""
-        lost = await objects.count(candidate, last)
-        if await objects.is_ancestor(candidate, last):
+        lost = (await self._mirror.git("rev-list", "--count", f"{candidate}..{last}", "--")).text
+        if await self._contains(last, candidate):
             return f"the branch was set back to it, {lost} commit(s) behind the last applied revision {last[:12]}"
         return f"the history was rewritten and lacks {lost} commit(s), the last applied revision {last[:12]} among them"
+
+    async def _head(self, revision: str) -> Head:
+        """A commit's author and subject. Raises Damaged when it is not there."""
+        form = "%H%x00%an%x00%ae%x00%ct%x00%s"
+        done = await self._mirror.git("log", "--max-count=1", "--no-show-signature", f"--format={form}", revision, "--")
+        name, author, email, committed, subject = done.text.split("\0")
+        return Head(name, printable(author), printable(email), printable(subject), float(committed))
+
+    async def _has_commit(self, revision: str) -> bool:
+        """False too while there is no mirror yet."""
+        if not self._mirror.repo.exists():
+            return False
+        done = await self._mirror.git("cat-file", "-t", revision, may_fail=True)
+        if done.exit and smells_of_damage(done.stderr):
+            raise Damaged(last_words(done.stderr))
+        return done.text == "commit"
+
+    async def _contains(self, new: str, old: str) -> bool:
+        """True when `new` contains `old`, or is the same."""
+        done = await self._mirror.git("merge-base", "--is-ancestor", old, new, may_fail=True)
+        if done.exit > 1:
+            raise Damaged(last_words(done.stderr))
+        return done.exit == 0
 
     async def _sound(self, question: Callable[[], Awaitable[T]]) -> T:
         """Ask; if the mirror turns out damaged, replace it by a new clone and ask once more."""

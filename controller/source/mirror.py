@@ -21,8 +21,7 @@ from time import monotonic
 from controller.errors import Retry, Stall
 from controller.source.access import Access
 from controller.source.child import DeadlinePassed, Done, Limits, TooMuchOutput, run
-from controller.source.objects import Damaged, Objects
-from controller.source.trouble import explain, last_words, smells_of_damage
+from controller.source.trouble import Damaged, explain, last_words, smells_of_damage
 from controller.source.values import GitSettings
 
 HEAD = "refs/jailops/head"
@@ -45,10 +44,6 @@ class Mirror:
         self._mine = asyncio.Lock()
         self._unclean = True
         """A git command may have left files behind: one of an earlier life, or one that failed."""
-
-    @property
-    def objects(self) -> Objects:
-        return Objects(self.repo, self._access.env, LOCAL_DEADLINE)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:

@@ -20,8 +20,7 @@ from typing import Final
 from controller.errors import Stall
 from controller.source.access import write_private
 from controller.source.mirror import Mirror
-from controller.source.objects import Damaged
-from controller.source.trouble import last_words, printable
+from controller.source.trouble import Damaged, last_words, printable
 from controller.source.values import GitSettings, Proven, Refused
 
 MAX_COMMITS: Final = 500

@@ -21,6 +21,10 @@ _DAMAGE = re.compile(
 )
 
 
+class Damaged(Exception):
+    """An object of the mirror cannot be read or is not what its id says."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     says: str

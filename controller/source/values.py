@@ -1,11 +1,10 @@
 """What goes into the Git source and what comes out of it: frozen values, no behaviour.
 
-GitSettings → Head → Snapshot → Blobs        Accepted | Proven | Refused        NotePush
+GitSettings → Head → Snapshot        Accepted | Proven | Refused        NotePush
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -99,14 +98,6 @@ class Snapshot:
     def empty(self) -> bool:
         """True when the revision holds no manifest file at all: nobody's wish, until a person confirms it."""
         return not self.blobs
-
-
-@dataclass(frozen=True, slots=True)
-class Blobs:
-    """What `read_blobs` brought: content by blob id, and for the others why not."""
-
-    found: Mapping[str, bytes]
-    problems: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controller.manifests.check import check
 from controller.manifests.load import Blob, load
 from controller.manifests.models import KINDS
-from controller.manifests.yamltree import MAX_DOCUMENTS, MAX_NODES
+from controller.reader.yamltree import MAX_DOCUMENTS, MAX_NODES
 
 GOOD = b"apiVersion: jailops/v1\nkind: Site\nmetadata:\n  name: good\nspec: {}\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from controller.errors import Retry
 from controller.source import GitSettings, GitSource
-from tests.source.remotes import Person
+from tests.source.remotes import Person, said
 
 
 async def main(mirror: Path, person: Person) -> None:
@@ -23,9 +23,7 @@ async def main(mirror: Path, person: Person) -> None:
         print(f"Retry: {str(exc).split(': ', 1)[1].split(' (')[0]}")
     head = await source.head()
     print(head and head.revision)
-    snapshot = await source.snapshot(good.revision)
-    blob_id = next(entry.blob_id for entry in snapshot.blobs if entry.path == "site.yaml")
-    print((await source.read_blobs([blob_id])).found[blob_id].decode(), end="")
+    print(await said(source, good.revision))
 
 
 asyncio.run(main(Path(sys.argv[1]), Person(Path(sys.argv[3]), Path(sys.argv[2]))))

@@ -22,6 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from controller.reader.wire import Unreadable
+from controller.source import GitSource
+
 TOKEN = "glpat-0123456789abcdefXYZ"
 
 _ENV = {
@@ -80,6 +83,15 @@ def new_person(base: Path) -> Person:
     git(base, "clone", "--quiet", str(remote), str(work))
     git(work, "symbolic-ref", "HEAD", "refs/heads/main")
     return Person(work, remote)
+
+
+async def said(source: GitSource, revision: str) -> dict[str, object]:
+    """What each manifest file of a revision says: the values of its documents, or why it cannot be read."""
+    read = await source.read((await source.snapshot(revision)).blobs)
+    return {
+        entry.path: one.message if isinstance(one, Unreadable) else [tree.value for tree in one.documents]
+        for entry, one in read.items()
+    }
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from controller.errors import Stall
 from controller.source import GitSettings, GitSource
 from controller.source.access import open_access
-from tests.source.remotes import Person, Ssh, git
+from tests.source.remotes import Person, Ssh, git, said
 
 KEY = "ssh-ed25519 " + "A" * 68
 
@@ -154,8 +154,7 @@ async def test_nothing_of_our_environment_reaches_git(
     for name, value in traps.items():
         monkeypatch.setenv(name, value)
     assert (await source.fetch()).revision == revision
-    snapshot = await source.snapshot(revision)
-    assert (await source.read_blobs([snapshot.blobs[0].blob_id])).found
+    assert await said(source, revision) == {"site.yaml": [{"kind": "Site"}]}
     assert (await source.write_note(revision, "seen")).pushed
     assert not canary.exists()
 

@@ -17,16 +17,17 @@ import pytest
 
 from controller.errors import Retry, Stall
 from controller.source import Accepted, GitSettings, GitSource, Refused
-from tests.source.remotes import TOKEN, Https, Person, Ssh, flip, git, leftovers, processes_naming
+from tests.source.remotes import TOKEN, Https, Person, Ssh, flip, git, leftovers, processes_naming, said
 
 SITE = {"site.yaml": "kind: Site\n", "hosts/node1.yml": "kind: Host\n"}
 NOISE = os.urandom(3_000_000)
 
 
-async def text_of(source: GitSource, revision: str, path: str) -> bytes:
-    snapshot = await source.snapshot(revision)
-    (entry,) = [entry for entry in snapshot.blobs if entry.path == path]
-    return (await source.read_blobs([entry.blob_id])).found[entry.blob_id]
+SAYS = [{"kind": "Site"}]
+
+
+async def text_of(source: GitSource, revision: str, path: str) -> object:
+    return (await said(source, revision))[path]
 
 
 async def test_a_push_is_fetched_over_every_transport(person: Person, any_settings: GitSettings) -> None:
@@ -37,8 +38,8 @@ async def test_a_push_is_fetched_over_every_transport(person: Person, any_settin
     assert head.committed_at == 1700000000.0
     second = person.publish({"site.yaml": "kind: Site\nspec: {}\n"}, "second")
     assert (await source.fetch()).revision == second
-    assert await text_of(source, second, "site.yaml") == b"kind: Site\nspec: {}\n"
-    assert await text_of(source, first, "site.yaml") == b"kind: Site\n"
+    assert await text_of(source, second, "site.yaml") == [{"kind": "Site", "spec": {}}]
+    assert await text_of(source, first, "site.yaml") == SAYS
 
 
 # ── G1 remote down, refused ──────────────────────────────────────────────────────────────────────────────────────
@@ -49,7 +50,7 @@ async def still_serves(source: GitSource, revision: str) -> None:
     head = await source.head()
     assert head
     assert head.revision == revision
-    assert await text_of(source, revision, "site.yaml") == b"kind: Site\n"
+    assert await text_of(source, revision, "site.yaml") == SAYS
 
 
 async def test_G1_local_remote_gone(person: Person, source: GitSource) -> None:
@@ -242,11 +243,11 @@ async def test_G3_remote_pack_damaged(person: Person, source: GitSource, mirror:
 
 
 async def test_G3_mirror_pack_damaged_is_replaced(person: Person, source: GitSource, mirror: Path) -> None:
-    good = person.publish({**SITE, "noise.bin": NOISE[:100], "big.yaml": "#" + NOISE[:40_000].hex()})
+    good = person.publish({**SITE, "noise.bin": NOISE[:100], "big.yaml": "big: " + NOISE[:40_000].hex()})
     await source.fetch()
     await source.write_note(good, "kept through the replacement")
     flip(packed(mirror / "repo.git"))
-    assert (await text_of(GitSource(settings_of(source)), good, "big.yaml")).startswith(b"#")
+    assert await text_of(GitSource(settings_of(source)), good, "big.yaml") == [{"big": NOISE[:40_000].hex()}]
     assert (mirror / "repo.corrupt").exists()
     assert not (mirror / "repo.new").exists()
 
@@ -270,8 +271,8 @@ async def test_G3_mirror_object_lost(person: Person, source: GitSource, mirror: 
     again = GitSource(settings_of(source))
     new = person.publish({"hosts/node2.yml": "kind: Host\n"})
     assert (await again.fetch()).revision == new
-    assert await text_of(again, new, "site.yaml") == b"kind: Site\n"
-    assert await text_of(again, good, "site.yaml") == b"kind: Site\n"
+    assert await text_of(again, new, "site.yaml") == SAYS
+    assert await text_of(again, good, "site.yaml") == SAYS
 
 
 async def test_G3_mirror_is_no_repository_any_more(person: Person, source: GitSource, mirror: Path) -> None:
@@ -308,7 +309,7 @@ async def test_G3_content_is_checked_against_its_id(person: Person, source: GitS
     place, other = loose(mirror / "repo.git", site), loose(mirror / "repo.git", evil)
     place.unlink()
     shutil.copy(other, place)
-    assert await text_of(source, good, "site.yaml") == b"kind: Site\n"
+    assert await text_of(source, good, "site.yaml") == SAYS
 
 
 async def test_G3_larger_than_allowed(person: Person, settings: GitSettings, mirror: Path) -> None:
@@ -476,4 +477,9 @@ def test_G10_disk_full_during_fetch(person: Person, mirror: Path) -> None:
     args = [str(mirror), sys.executable, str(script), str(person.remote), str(person.work)]
     done = subprocess.run([*words, inner, "sh", *args], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [good, "Retry: the disk of the mirror is full", good, "kind: Site"]
+    assert done.stdout.splitlines() == [
+        good,
+        "Retry: the disk of the mirror is full",
+        good,
+        str({"site.yaml": SAYS, "hosts/node1.yml": [{"kind": "Host"}]}),
+    ]

@@ -12,7 +12,7 @@ import pytest
 from controller.errors import Stall
 from controller.source import GitSettings, GitSource, NotePush
 from controller.source.notes import entries_of, joined, one_entry
-from tests.source.remotes import Https, Person, flip, git
+from tests.source.remotes import Https, Person, flip, git, said
 
 REF = "refs/notes/jailops"
 
@@ -125,8 +125,7 @@ async def test_notes_survive_a_damaged_mirror(person: Person, source: GitSource,
     assert not (await source.write_note(revision, "never pushed")).pushed
     (pack,) = (mirror / "repo.git" / "objects" / "pack").glob("*.pack")
     flip(pack)
-    blobs = (await source.snapshot(revision)).blobs
-    assert len((await source.read_blobs([blobs[0].blob_id])).found) == 1
+    assert await said(source, revision) == {"big.yaml": []}
     assert (mirror / "repo.corrupt").exists()
     hook.unlink()
     assert await source.push_notes() == NotePush(True)

@@ -2,7 +2,8 @@
 
 Every scalar stays the text it was: YAML 1.1 would turn a MAC address into a number and `no` into False. Only an
 empty or null value becomes NOTHING. Anchors, aliases, merge keys and tags are refused, so that a small
-file cannot grow; size, depth and the number of nodes are bounded.
+file cannot grow; size, depth and the number of nodes are bounded. Runs in the child that reads revisions, and in
+`jailops check DIRECTORY`, which holds no key; a process that acts never imports it.
 """
 
 from __future__ import annotations
@@ -10,22 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import yaml
 from yaml._yaml import CParser
 
-from controller.manifests.problem import NOTHING, Nothing, Problem, quoted
 from controller.model import Origin
+from controller.problem import NOTHING, Nothing, Problem, quoted
+from controller.trees import MAX_DEPTH, Path, Place, Tree, Trees, Value
 
 MAX_BYTES: Final = 256 * 1024
-MAX_DEPTH: Final = 20
 MAX_NODES: Final = 20_000
 MAX_DOCUMENTS: Final = 2_500
 """No object has fewer than eight values, so a file that MAX_NODES admits never has more."""
-
-Value: TypeAlias = "str | Nothing | tuple[Value, ...] | dict[str, Value]"
-Path: TypeAlias = tuple[str | int, ...]
 
 _REFUSED = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
@@ -37,50 +35,6 @@ _BREAK = re.compile(r"\r\n|\r|\n")
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
 _DOCUMENT = re.compile(r"(?:(?<=\n)|(?<=\r)|\A)---(?=[ \t\r\n]|\Z)")
 """Three hyphens at the start of a line begin a document wherever they stand (YAML 1.2, c-forbidden)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a value begins and where its key does: (line, column), both from 1."""
-
-    value: tuple[int, int]
-    key: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """One document that is not empty. `whole` is False when something was left out, so that its fields say nothing."""
-
-    value: Value
-    places: Mapping[Path, Place]
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Trees:
-    """All of a file. `lost` is True when some of it could not be read, so that nobody knows which documents it has."""
-
-    documents: tuple[Tree, ...]
-    problems: tuple[Problem, ...]
-    lost: bool = False
-
-
-def value_at(value: object, path: Path) -> object:
-    """A value inside another; NOTHING when there is none."""
-    here: Any = value
-    for step in path:
-        try:
-            here = here[step]
-        except (KeyError, IndexError, TypeError):
-            return NOTHING
-    return here
-
-
-def place_of(places: Mapping[Path, Place], path: Path) -> Place:
-    """Where a value stands, or what would hold it."""
-    while path not in places:
-        path = path[:-1]
-    return places[path]
 
 
 def read(path: str, data: bytes) -> Trees:
