@@ -49,6 +49,8 @@ _SKEW = 60.0
 """Seconds by which a machine's clock may differ from ours."""
 _AGAIN = 60.0
 """Seconds after which a store that could not be used is tried again, at the latest."""
+_GIT_PATIENCE = 10.0
+"""Seconds that a pass of the daemon waits for the remote before it goes on with the revision in force."""
 _LAST_PATIENCE = 7.0
 """Seconds that running acts get to end when the daemon is told to stop: it must be gone within ten."""
 
@@ -93,12 +95,21 @@ async def build(
             fence = Fence(number, f"{socket.gethostname()[:40]}-{os.getpid()}")
             vault = Vault(settings.secrets.directory, settings.secrets.age_identity_file, variables)
             hands = Hands(fleet, fence, settings.ssh.key_file, settings.ssh.via, PowerControl(vault, store))
-            revisions = Revisions(source(settings), store, _limits(settings), notes=settings.git.notes and acts)
+            revisions = Revisions(
+                source(settings),
+                store,
+                _limits(settings),
+                notes=settings.git.notes and acts,
+                patience=None if patience is None else _GIT_PATIENCE,
+            )
             look_timeout = settings.ssh.look_timeout
             controller = Controller(
                 store, hands, revisions, vault, look_timeout=look_timeout, patience=patience, stop=stop
             )
-            yield App(settings, store, fleet, hands, revisions, controller, metrics or Metrics())
+            try:
+                yield App(settings, store, fleet, hands, revisions, controller, metrics or Metrics())
+            finally:
+                await revisions.close()
 
 
 def source(settings: Settings) -> GitSource:

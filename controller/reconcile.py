@@ -43,6 +43,9 @@ _PAUSE, _LONGEST_PAUSE = 15.0, 300.0
 _STUBBORN, _HOUR = 5, 3600.0
 """How often within an hour the same is put back before it is let be: whoever changes it again means it."""
 
+_BY_ITSELF = ("interval", "progress")
+"""What wakes without anybody having asked for it."""
+
 _YOUNG = 30.0
 """Seconds for which a controller that has just begun takes nothing that it does not see for a proof."""
 
@@ -111,7 +114,7 @@ class Controller:
         """Bring the machines one pass closer to what Git says. `insist` forgets pauses after failures."""
         # From before Git is asked: who asks for a pass after a push must not be given one that fetched before it.
         started, begun = time(), monotonic()
-        this = Pass(await self._revisions.wanted(), trigger, started)
+        this = Pass(await self._revisions.wanted(at_once=trigger not in _BY_ITSELF), trigger, started)
         this.outcomes += self._taken(self.executor.ended())
         retry = self._asked_again(insist)
         self._unpin(this.wanted.revision)

@@ -7,8 +7,11 @@ force and its drift is still repaired.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from random import uniform
 from time import monotonic, time
 from typing import Any
 
@@ -20,7 +23,7 @@ from controller.manifests import MAX_TOTAL_BYTES, Loaded, Manifest, Problem, che
 from controller.model import Origin, Record
 from controller.reader.wire import Unreadable
 from controller.removal import Limits, removal, too_much
-from controller.source import GitSource, Refused, Snapshot, TreeEntry
+from controller.source import GitSource, Head, Refused, Snapshot, TreeEntry
 from controller.store import Store
 from controller.trees import Trees
 
@@ -32,6 +35,13 @@ TRAILER = "Allow-Delete"
 
 _REVISIONS = 3
 """How many revisions' files stay parsed, at least."""
+
+_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+"""Seconds before Git is asked again that could not be, doubled each time; give or take a fifth: many do not ask at once."""
+
+_NOTES_KEPT = 100
+"""Notes that wait for Git to be there again; the store has all of them as records."""
+
 _READ_AGAIN = 600.0
 """Seconds before a revision is read again that could not be."""
 
@@ -82,7 +92,14 @@ class Objection:
 class Revisions:
     """The one reader of Git. Parsed files are cached by blob id, so a pass costs what changed."""
 
-    def __init__(self, source: GitSource, store: Store, limits: Limits, *, notes: bool = True) -> None:
+    def __init__(
+        self, source: GitSource, store: Store, limits: Limits, *, notes: bool = True, patience: float | None = None
+    ) -> None:
+        """`patience`: seconds that a pass waits for the remote while a revision is in force; None: until it answers."""
+        self._patience = patience
+        self._fetching: asyncio.Task[Head] | None = None
+        self._failures = 0
+        self._ask_again = 0.0
         self._source = source
         self._store = store
         self._limits = limits
@@ -96,15 +113,24 @@ class Revisions:
         self.committed_at = 0.0
         """Commit time of the revision in force."""
 
-    async def wanted(self) -> Wanted:
-        """Fetch and decide what is in force. Raises Retry or Stall only when no revision was ever good."""
-        wanted = await self._wanted()
+    async def close(self) -> None:
+        """Ends what still waits for the remote."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+
+    async def wanted(self, *, at_once: bool = True) -> Wanted:
+        """Fetch and decide what is in force. Raises Retry or Stall only when no revision was ever good.
+
+        Without `at_once` a remote that could not be asked is left alone for a while.
+        """
+        wanted = await self._wanted(at_once)
         self.committed_at = wanted.committed_at
         return wanted
 
-    async def _wanted(self) -> Wanted:
+    async def _wanted(self, at_once: bool) -> Wanted:
         last = self._store.get("revision") or None
-        candidate = await self._fetch()
+        candidate = await self._fetch(at_once, self._patience if last else None)
         if candidate is None or candidate == last:
             if candidate:
                 self._approvable("")
@@ -136,7 +162,7 @@ class Revisions:
     async def judge_named(self, name: str) -> Judged:
         """Read and check a revision by any name, after asking the remote once. Raises Misnamed when there is none."""
         self._source.meant(name)
-        asked = await self._fetch() is not None
+        asked = await self._fetch(True, None) is not None
         try:
             revision = await self._source.resolve(name)
         except Misnamed as error:
@@ -197,6 +223,14 @@ class Revisions:
             )
 
     async def _write_note(self, revision: str, text: str) -> None:
+        """Notes are written when Git is there: a remote that does not answer must not hold up a pass."""
+        waiting: list[tuple[str, str]] = [*json.loads(self._store.get("untold", "[]")), (revision, text)]
+        away = self._fetching is not None or bool(self.git_error)
+        self._store.put("untold", json.dumps(waiting[-_NOTES_KEPT:] if away else []))
+        for one in () if away else waiting:
+            await self._put_note(*one)
+
+    async def _put_note(self, revision: str, text: str) -> None:
         try:
             push = await self._source.write_note(revision, text)
         except ControllerError as error:
@@ -208,20 +242,49 @@ class Revisions:
         if not push.pushed:
             log.info("note kept in the mirror only", revision=revision, reason=push.reason)
 
-    async def _fetch(self) -> str | None:
-        """The tip of the branch; None when Git cannot be asked now."""
+    async def _fetch(self, at_once: bool, patience: float | None) -> str | None:
+        """The tip of the branch; None when Git cannot be asked now.
+
+        A remote that does not answer is waited for in the background: drift is repaired meanwhile.
+        """
+        earlier = None
+        if self._fetching is not None:
+            if not await self._answered(patience):
+                return None
+            earlier = self._taken()  # it may be older than the push that this look is about
+        if not at_once and monotonic() < self._ask_again:
+            return earlier
+        self._fetching = asyncio.create_task(self._source.fetch(), name="fetch")
+        return self._taken() if await self._answered(patience) else earlier
+
+    async def _answered(self, patience: float | None) -> bool:
+        assert self._fetching is not None
+        if not (await asyncio.wait({self._fetching}, timeout=patience))[0]:
+            self._git_hint = _GIT_HINT
+            self._note_git(f"the remote has not answered within {patience:g} s; it is waited for in the background")
+            return False
+        return True
+
+    def _taken(self) -> str | None:
+        """What the fetch that has ended brought."""
+        assert self._fetching is not None
+        fetched, self._fetching = self._fetching, None
         try:
-            head = await self._source.fetch()
+            head = fetched.result()
         except ControllerError as error:
+            pause = min(_PAUSE * 2.0**self._failures, _LONGEST_PAUSE)
+            self._failures += 1
+            self._ask_again = monotonic() + pause * uniform(0.8, 1.2)
             self._git_hint = getattr(error, "hint", "") or _GIT_HINT
             self._note_git(str(error))
-            log.warning("git", problem=str(error))
+            log.warning("git", problem=str(error), asked_again_in=round(pause))
             return None
         except Exception as error:
             self._git_hint = FAULT
             self._note_git(f"cannot fetch: {type(error).__name__}")
             log.exception("git")
             return None
+        self._failures, self._ask_again = 0, 0.0
         self._note_git("")
         self.fetched_at = time()
         return head.revision

@@ -20,7 +20,8 @@ ASKED, OTHER = Ref("world", "one"), Ref("dhcp", "server")
 
 
 class Revisions:
-    async def wanted(self) -> Wanted:
+    async def wanted(self, *, at_once: bool = True) -> Wanted:
+        del at_once
         return Wanted("0123abc", "A", "B", 0.0, Desired())
 
     async def applied(self, wanted: Wanted, record: Record) -> None:

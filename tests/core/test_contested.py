@@ -67,7 +67,8 @@ class Place:
     def offer_again(self, hosts: Iterable[str]) -> None:
         del hosts
 
-    async def wanted(self) -> Wanted:
+    async def wanted(self, *, at_once: bool = True) -> Wanted:
+        del at_once
         return Wanted("0" * 40, "A", "B", 0.0, Desired())
 
     async def applied(self, wanted: Wanted, record: Record) -> None:

@@ -253,6 +253,7 @@ async def test_the_remote_is_gone(play: Play) -> None:
         assert f"Git cannot be asked: {GONE.format(play.stage.repository)}" in status.out
     finally:
         away.rename(play.stage.repository)
+    await play.jailops("apply")  # who asks is not kept waiting for the pause
     await play.converged()
     assert "Git cannot be asked" not in (await play.jailops("status")).out
     assert (await play.metrics())["jailops_git_up"] == 1
