@@ -20,6 +20,7 @@ from controller.errors import Stall, StoreUnusable
 from controller.execute import Executor
 from controller.model import Action as Act
 from controller.model import Answer, Change, Lane, Outcome, Plan, PowerOp, Ref, Resource, Run, Script, Status, Steps
+from controller.secret import Secret
 from controller.store import Store, Trouble
 from controller.store.sqlite import SCHEMA_VERSION
 from tests.core.daemons import Daemon, prepare, started
@@ -62,7 +63,7 @@ class Fleet:
 
 
 class NoSecrets:
-    def values(self, names: frozenset[str]) -> Mapping[str, str]:
+    def values(self, names: frozenset[str]) -> Mapping[str, Secret]:
         assert not names
         return {}
 

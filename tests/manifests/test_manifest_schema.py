@@ -132,9 +132,10 @@ def sample(kind: str, path: tuple[str | int, ...] = ()) -> Any:
             "vm": {"libvirt"},
             "power": {"wakeOnLan", "ipmi"},
             "redfish": {"ca"},
-            **dict.fromkeys(
-                ("secret", "password", "passwordHash", "rootPasswordHash", "hostKeySecret"), {"env", "age"}
-            ),
+            **{
+                key: {"env", "age"}
+                for key in ("secret", "password", "passwordHash", "rootPasswordHash", "hostKeySecret")
+            },
         }.get(str(path[-1]) if path else "", set())
         return {key: sample(kind, (*path, key)) for key in part["properties"] if key not in left_out}
     return part.get("const") or (part.get("examples") or part["enum"])[0]
