@@ -115,7 +115,7 @@ def check(
     config: Config = _CONFIG,
 ) -> None:
     """Print every problem of a set of manifests, each with its place. Exit status 0: clean; 1: problems; 2: usage."""
-    directory = Path(what)
+    directory, questions = Path(what), tuple[str, ...]()
     if directory.is_dir():
         addresses = map(str, _load(config).policy.addresses) if config.exists() else ()
         objects, problems = show.check_directory(directory, frozenset(addresses))
@@ -126,11 +126,13 @@ def check(
             _fail(f"cannot check {what}: no such directory, and no settings {config} to look a revision up in", 2)
         loaded = _load(config)
         try:
-            objects, problems = _finish(lambda: _check_revision(loaded, what))
+            objects, problems, questions = _finish(lambda: _check_revision(loaded, what))
         except Misnamed as error:
             _fail(f"cannot check {what}: no such directory, and no such revision: {_told(error)}", 2)
     for problem in problems:
         out.print(str(problem), markup=False)
+    for question in questions:
+        out.print(f"meant? {question}", markup=False)
     out.print(f"{objects} objects, {len(problems)} problems" if problems else f"{objects} objects, no problems")
     raise typer.Exit(1 if problems else 0)
 
@@ -456,10 +458,10 @@ async def _build_log(loaded: settings.Settings, what: str, *, follow: bool, atte
             sys.stdout.flush()
 
 
-async def _check_revision(loaded: settings.Settings, ref: str) -> tuple[int, tuple[Any, ...]]:
+async def _check_revision(loaded: settings.Settings, ref: str) -> tuple[int, tuple[Any, ...], tuple[str, ...]]:
     async with app.build(loaded, acts=False) as built:
         judged = await built.revisions.judge_named(ref)
-        return len(judged.objects), judged.problems
+        return len(judged.objects), judged.problems, await built.revisions.questions(judged)
 
 
 def _request(loaded: settings.Settings, verb: str, argument: str, shown: str = "") -> None:

@@ -79,17 +79,17 @@ class Desired:
     def host_address(self, host: str) -> str:
         return str(self.hosts[host].spec.address).partition("/")[0]
 
-    def names(self) -> frozenset[str]:
-        """Every object as ``Kind/name``: what a later revision is compared with before it may remove anything."""
-        kinds: Mapping[str, Iterable[str]] = {
-            "BuildVM": self.build_vms,
-            "San": self.sans,
-            "BootServer": self.boot_servers,
-            "Image": self.images,
-            "Host": self.hosts,
-            "Jail": (f"{host}/{name}" for host, name in self.jails),
-        }
-        return frozenset(f"{kind}/{name}" for kind, names in kinds.items() for name in names)
+    def kept_as(self, host: str) -> str:
+        """The name under which all that servers hold of a host is kept: its first one, whatever it is called since."""
+        return self.hosts[host].spec.previous or host
+
+    def names(self) -> dict[str, str]:
+        """Every object by a name that a rename leaves alone, with its ``Kind/name`` of now: what a later revision is compared
+        with before it may remove anything."""
+        shelves = (self.build_vms, self.sans, self.boot_servers, self.images)
+        found = {str(one): str(one) for shelf in shelves for one in shelf.values()}
+        found |= {f"Host/{self.kept_as(name)}": str(host) for name, host in self.hosts.items()}
+        return found | {f"Jail/{self.kept_as(host)}/{name}": f"Jail/{host}/{name}" for host, name in self.jails}
 
 
 _SHELVES = {
@@ -123,12 +123,12 @@ def rootfs(desired: Desired, image: str, generation: str) -> str:
 
 def host_share(desired: Desired, host: str) -> str:
     """The directory that holds one host's own files; it is exported to that host alone."""
-    return f"{desired.sans[desired.hosts[host].spec.san].spec.nfs.root}/hosts/{host}"
+    return f"{desired.sans[desired.hosts[host].spec.san].spec.nfs.root}/hosts/{desired.kept_as(host)}"
 
 
 def target_iqn(desired: Desired, host: str) -> str:
     san = desired.sans[desired.hosts[host].spec.san].spec
-    return f"{san.iscsi.iqn_prefix}:{host}"
+    return f"{san.iscsi.iqn_prefix}:{desired.kept_as(host)}"
 
 
 def hypervisor(desired: Desired, build_vm: str) -> str:

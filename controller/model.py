@@ -313,6 +313,8 @@ class Hops:
     """What did not, under this revision."""
     marked: tuple[str, ...] | None = ()
     """What did not under any, and has not proved itself since."""
+    kept_as: str = ""
+    """Its first name, by which generations know it; empty when that is `host`."""
 
 
 @dataclass(frozen=True, slots=True)

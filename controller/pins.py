@@ -132,7 +132,9 @@ class Choice:
 
     def _is_made_for(self, generation: str) -> bool:
         """A host finds nothing of its own in what was made without it."""
-        return self.host is None or self.host["host"] in self.complete[generation].get("hosts", {})
+        return self.host is None or (self.host.get("kept_as") or self.host["host"]) in self.complete[generation].get(
+            "hosts", {}
+        )
 
     def _failed_on(self, generation: str) -> list[str]:
         """A host whose memory was not seen says nothing here: it is not rebooted until it is."""

@@ -21,6 +21,7 @@ import structlog
 from controller import said
 from controller.diff import Verdict, contested, digest_of, judge, watched
 from controller.drivers import DRIVERS, LAYERS, World, asks, choose, hops, needed_again, on_trial, resources_of, rollout
+from controller.drivers.renamed import as_kept, as_now, memory_now
 from controller.errors import FAULT
 from controller.execute import Executor
 from controller.graph import Desired, Pin
@@ -140,7 +141,7 @@ class Controller:
 
     async def look(self, desired: Desired, retry: frozenset[Ref] = frozenset()) -> Look:
         """Observe and compare. Changes nothing anywhere."""
-        at, known = monotonic(), self._store.objects()
+        at, known = monotonic(), self._remembered(desired)
         applied = {ref: one.facts for ref, one in known.items() if one.facts is not None}
         desired = self._told(with_builders(desired, applied))
         resources = _resources(desired, known)
@@ -185,6 +186,12 @@ class Controller:
         """Whether this look saw for the first time what names depend on: the next one asks by other names."""
         return with_builders(look.world.desired, self._applied()) != look.world.desired
 
+    def _remembered(self, desired: Desired) -> dict[Ref, Remembered]:
+        """What the store knows, by the names of now: a renamed host's objects are what they were."""
+        names = {desired.kept_as(name): name for name in desired.hosts}
+        now = ((as_now(ref, names), one) for ref, one in self._store.objects().items())
+        return {ref: replace(one, ref=ref, memory=memory_now(one.memory, ref)) for ref, one in now}
+
     def _applied(self) -> dict[Ref, Facts]:
         return {ref: one.facts for ref, one in self._store.objects().items() if one.facts is not None}
 
@@ -198,7 +205,7 @@ class Controller:
                 message = f"cannot {action.summary}: what must be remembered of {resource.ref} could not be said"
                 faulty.append(Outcome(resource.ref, action.summary, action.change.cause, "failed", message, FAULT))
             else:
-                self._store.claim(resource, memory)
+                self._store.claim(as_kept(resource.ref, look.world.desired), memory)
         left = {one.ref for one in faulty}
         plan = replace(plan, actions=tuple(one for one in plan.actions if one.change.ref not in left))
 
@@ -230,7 +237,7 @@ class Controller:
         self._store.settle_unfinished(self._before, time())
         ready = look.verdict.ready
         by_ref = {resource.ref: resource for resource in look.resources}
-        known = self._store.objects()
+        known = self._remembered(look.world.desired)
         proofs = []
         for ref in ready:
             wanted = digest_of(look.verdict.wants.get(ref))
@@ -238,7 +245,7 @@ class Controller:
                 memory = _memory(by_ref[ref])
                 if memory is None:
                     continue
-                proofs.append((ref, memory, wanted, look.verdict.wants.get(ref)))
+                proofs.append((as_kept(ref, look.world.desired), memory, wanted, look.verdict.wants.get(ref)))
         self._store.proved(proofs, time())
         self._store.clear_trouble([ref for ref in self._store.troubles() if ref in ready or ref not in by_ref])
         failed = {outcome.ref for outcome in this.outcomes if outcome.result != "done"}

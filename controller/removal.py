@@ -1,15 +1,18 @@
-"""What a revision takes away, and whether it may: a budget per revision and one per day. Beyond them a person must have named
-exactly this removal. Pure.
+"""What a revision takes away, and whether it may: a budget per revision and one per day, objects that are protected, and disks
+that hosts would lose by a name. Beyond the budgets a person must have named exactly this removal. Pure.
 
 Only objects that left Git count, whatever became of them: retiring keeps their data, and still nobody wants a hundred jails
-stopped because a script moved a directory. What somebody has let through by name is not counted again.
+stopped because a script moved a directory. What somebody has let through by name is not counted again. A host that says its
+first name in `previous` has not left, and neither have its jails.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from controller.graph import Desired
 
 DAY = 24 * 3600.0
 """Seconds that a removal counts."""
@@ -39,8 +42,9 @@ class Removal:
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
 
 
-def removal(before: Collection[str], after: Collection[str]) -> Removal:
-    return Removal(tuple(sorted(set(before) - set(after))), len(before))
+def removal(before: Mapping[str, str], after: Collection[str]) -> Removal:
+    """`before`: each object by a name that a rename leaves alone -> what it is called."""
+    return Removal(tuple(sorted(before[one] for one in before.keys() - set(after))), len(before))
 
 
 def too_much(gone: Removal, earlier: Sequence[float], limits: Limits, now: float) -> str:
@@ -57,3 +61,36 @@ def too_much(gone: Removal, earlier: Sequence[float], limits: Limits, now: float
             f"{limits.removed_per_day} a day are allowed: {told}"
         )
     return ""
+
+
+def protected(gone: Removal, before: Desired) -> list[str]:
+    """Those of the removed objects that the revision before protects."""
+    hosts = {str(host) for host in before.hosts.values() if host.spec.protect}
+    jails = {str(jail) for jail in before.jails.values() if jail.spec.protect}
+    return [name for name in gone.names if name in hosts | jails]
+
+
+def lost_disks(before: Desired, after: Desired) -> Iterator[str]:
+    """Hosts that would look for their disk under another name than it is kept under: what they found there would be empty."""
+    for name, host in sorted(after.hosts.items()):
+        first, origin = after.kept_as(name), host.at("spec", "previous")
+        if name in before.hosts and before.kept_as(name) != first:
+            kept = before.kept_as(name)
+            must = f"previous: {kept}" if kept != name else "no previous"
+            yield f"Host/{name} ({origin}): its disk is kept under the name {kept}, and it must say {must} as before"
+        elif name not in before.hosts and first in before.hosts and before.kept_as(first) != first:
+            kept = before.kept_as(first)
+            yield f"Host/{name} ({origin}): the disk of {first} is kept under its first name: say previous: {kept}"
+
+
+def renamed(before: Desired, after: Desired) -> list[str]:
+    """What to ask about hosts that came with the card of one that left: a rename without `previous` is none."""
+    gone = {before.hosts[name].spec.mac: name for name in before.hosts.keys() - after.hosts.keys()}
+    return [
+        f"Host/{name} has the MAC address of Host/{gone[host.spec.mac]}, which is gone: if it was renamed, "
+        f"say previous: {before.kept_as(gone[host.spec.mac])} in its spec ({host.origin}), or it gets an empty disk"
+        for name, host in sorted(after.hosts.items())
+        if name not in before.hosts
+        and host.spec.mac in gone
+        and after.kept_as(name) != before.kept_as(gone[host.spec.mac])
+    ]

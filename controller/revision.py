@@ -22,7 +22,7 @@ from controller.graph import Desired, resolve
 from controller.manifests import MAX_TOTAL_BYTES, Loaded, Manifest, Problem, check, judged, together, unread
 from controller.model import Origin, Record
 from controller.reader.wire import Unreadable
-from controller.removal import Limits, removal, too_much
+from controller.removal import Limits, lost_disks, protected, removal, renamed, too_much
 from controller.source import GitSource, Head, Refused, Snapshot, TreeEntry
 from controller.store import Store
 from controller.trees import Trees
@@ -64,6 +64,8 @@ class Wanted:
     """The refused commit."""
     git_error: str = ""
     """Why Git could not be asked this time."""
+    questions: tuple[str, ...] = ()
+    """What a person may not have meant, although it is allowed."""
     counted: tuple[str, ...] = ()
     """The objects that this revision removes within the budget of the day."""
     signer: str = ""
@@ -151,7 +153,12 @@ class Revisions:
             return await self._in_force(last, why, FAULT, candidate)
         if objection.reasons:
             return await self._in_force(last, objection.reasons, objection.hint, candidate)
-        return replace(_wanted(judged), counted=counted, signer=self._signer(candidate))
+        return replace(
+            _wanted(judged),
+            counted=counted,
+            signer=self._signer(candidate),
+            questions=await self.questions(judged),
+        )
 
     async def judge(self, revision: str) -> Judged:
         """Read and check one revision that is in the mirror."""
@@ -188,12 +195,20 @@ class Revisions:
             raise Stall(
                 f"cannot use {name}: " + "; ".join(str(one) for one in judged.problems), hint=f"jailops check {name}"
             )
-        return _wanted(judged)
+        return replace(_wanted(judged), questions=await self.questions(judged))
+
+    async def questions(self, judged: Judged) -> tuple[str, ...]:
+        """What a person may not have meant by a revision, compared with what is applied now."""
+        last = self._store.get("revision")
+        return tuple(renamed(await self._desired(last), resolve(judged.objects))) if last else ()
+
+    async def _desired(self, revision: str) -> Desired:
+        return resolve((await self.judge(revision)).objects)
 
     async def last(self) -> Desired | None:
         """What the last pass brought the machines to; None before the first one."""
         revision = self._store.get("revision")
-        return resolve((await self.judge(revision)).objects) if revision else None
+        return await self._desired(revision) if revision else None
 
     async def applied(self, wanted: Wanted, record: Record) -> None:
         """The pass has run: remember the revision, and put the record on its commit when there is something to tell."""
@@ -353,11 +368,22 @@ class Revisions:
         return await self._removing(judged, last)
 
     async def _removing(self, judged: Judged, last: str | None) -> tuple[Objection, tuple[str, ...]]:
-        """Neither one revision nor many in a day may take away more than a few objects, unless a person named this removal."""
+        """No disk may be lost by a name, nothing may go that is protected, and neither one revision nor many in a day may
+        take away more than a few objects, unless a person named this removal."""
         if last is None:
             return Objection(), ()
         revision = judged.snapshot.revision
-        gone = removal(resolve((await self.judge(last)).objects).names(), resolve(judged.objects).names())
+        before, after = await self._desired(last), resolve(judged.objects)
+        cannot = f"cannot apply {revision[:12]}"
+        if lost := list(lost_disks(before, after)):
+            hint = "under another name a host gets an empty disk; to begin anew with one, remove the host first"
+            return Objection((f"{cannot}: {'; '.join(lost)}",), hint), ()
+        gone = removal(before.names(), after.names())
+        if kept := protected(gone, before):
+            hint = "; ".join(
+                [*renamed(before, after), "push protect: false for it first, and the removal when that is applied"]
+            )
+            return Objection((f"{cannot}: it removes what is protected: {', '.join(kept)}",), hint), ()
         now = self._now()
         why = too_much(gone, self._store.removed_at(now), self._limits, now)
         if not why:
@@ -365,11 +391,14 @@ class Revisions:
         approved = {*self._store.requests("approve"), *await self._source.trailers(TRAILER, last, revision)}
         if gone.plan in approved:
             return Objection(), ()
-        hint = (
-            f"push them back, or if this is meant: jailops approve {gone.plan}, "
-            f"or push a commit whose message ends with the line {TRAILER}: {gone.plan}"
+        hint = "; ".join(
+            (
+                *renamed(before, after),
+                f"push them back, or if this is meant: jailops approve {gone.plan}, "
+                f"or push a commit whose message ends with the line {TRAILER}: {gone.plan}",
+            )
         )
-        return Objection((f"cannot apply {revision[:12]}: {why}",), hint, gone.plan), ()
+        return Objection((f"{cannot}: {why}",), hint, gone.plan), ()
 
     def _forget(self, used: Set[str]) -> None:
         """Of what was parsed stays what was used last, for a few revisions: a file is another one with every commit."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from controller.diff import Verdict, held_status
 from controller.encode.names import safename
+from controller.graph import Desired
 from controller.model import Hold, Outcome, PassResult, Plan, Record, State, Status
 from controller.revision import Wanted
 
@@ -41,19 +42,21 @@ def record(
         outcomes=tuple(outcomes),
         held=plan.held,
         refused=wanted.refused,
-        unmanaged=_unmanaged(list(statuses.values())),
+        unmanaged=_unmanaged(list(statuses.values()), wanted.desired),
         statuses=tuple(statuses[ref] for ref in sorted(statuses)),
         signer=wanted.signer,
     )
 
 
-def _unmanaged(statuses: Sequence[Status]) -> tuple[str, ...]:
+def _unmanaged(statuses: Sequence[Status], desired: Desired) -> tuple[str, ...]:
     """What was seen and is nobody's of ours. Drivers name what is not their own object; what is another object's, retired
     ones too, is left out here."""
     found = {name for one in statuses for name in one.detail.get("unmanaged", ())}
     jails = (one.ref.name.partition("/") for one in statuses if one.ref.kind == "jail")
     ours = {f"jail {safename(name)} on {host}" for host, _, name in jails}
-    hosts = [one.ref.name for one in statuses if one.ref.kind == "lun"]
+    hosts = {one.ref.name for one in statuses if one.ref.kind == "lun"} | {
+        desired.kept_as(one) for one in desired.hosts
+    }
     for kind, mark in (("target", ":"), ("volume", "/")):
         ends = tuple(f"{mark}{host}" for host in hosts)
         ours |= {name for name in found if name.startswith(f"{kind} ") and name.rpartition(" on ")[0].endswith(ends)}

@@ -72,6 +72,9 @@ def plan(console: Console, made: Planned) -> None:
     for message in (*wanted.refused, *([f"Git cannot be asked: {wanted.git_error}"] if wanted.git_error else [])):
         console.print("[red]refused[/]" if message in wanted.refused else "[red]stale[/]", end=" ")
         console.print(f"{message}; this is the plan for {wanted.revision[:12]}", markup=False)
+    for question in wanted.questions:
+        console.print("[yellow]meant?[/]", end=" ")
+        console.print(question, markup=False)
     for changed in made.fields:
         console.print(f"[cyan]~[/] [bold]{changed.name}[/]", end=" ")
         console.print(f"changed in {changed.origin}", markup=False)
@@ -131,6 +134,7 @@ def plan_data(made: Planned) -> dict[str, Any]:
         "revision": wanted.revision,
         "refused": list(wanted.refused),
         "gitError": wanted.git_error,
+        "questions": list(wanted.questions),
         "changed": [
             {"object": one.name, "origin": str(one.origin), "fields": _difference_data(one.fields)}
             for one in made.fields

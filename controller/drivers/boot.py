@@ -313,7 +313,8 @@ class Look:
         """It runs what it should, by whoever's reboot."""
         assert self.node is not None
         bootable = bootable_by(self.world.desired, self.world.observed, self.spec.host)
-        if same_for_host(bootable, self.spec.host, self.state.good, self.node.generation) and not self.state.returning:
+        kept_as = self.world.desired.kept_as(self.spec.host)
+        if same_for_host(bootable, kept_as, self.state.good, self.node.generation) and not self.state.returning:
             return self.state
         jails = tuple(
             name

@@ -141,7 +141,7 @@ def state_of(observed: Observed, host: str) -> BootState:
 
 def path_of(desired: Desired, host: str) -> str:
     san = desired.sans[desired.hosts[host].spec.san].spec
-    return f"{san.nfs.root}/boots/{host}.json"
+    return f"{san.nfs.root}/boots/{desired.kept_as(host)}.json"
 
 
 def on_trial(observed: Observed) -> Mapping[str, str]:

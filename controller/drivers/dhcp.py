@@ -62,7 +62,7 @@ def entry(desired: Desired, host: str, image: str, generation: str) -> HostEntry
     server = desired.boot_servers[spec.boot_server].spec
     san = desired.sans[spec.san].spec
     return HostEntry(
-        name=host,
+        name=desired.kept_as(host),
         mac=spec.mac,
         address=desired.host_address(host),
         next_server=str(server.tftp.address),
@@ -110,8 +110,8 @@ def wanted_entries(resource: Resource, world: World) -> list[HostEntry]:
 def _wanted(resource: Resource, host: str, world: World) -> HostEntry | None:
     """A host without an entry gets its first one only when its own share is there: a node whose share cannot be mounted
     hangs at boot (rc.initdiskless). One that has an entry keeps booting what it names until there is something else."""
-    server, generation = resource.ref.name, world.generations.get(host)
-    old = entry_now(world.observed, server, host) or entry_before(world.applied, server, host)
+    server, generation, kept_as = resource.ref.name, world.generations.get(host), world.desired.kept_as(host)
+    old = entry_now(world.observed, server, kept_as) or entry_before(world.applied, server, kept_as)
     image = image_of(world.desired, world.observed, host, generation or "")
     if old is None:
         ready = Ref("hostshare", host) in world.ready and Ref("lun", host) in world.ready

@@ -158,6 +158,7 @@ HOST: Final[Mapping[str, Effect | Rule]] = {
     "reboot": NOTHING,
     "power": NOTHING,
     "previous": NOTHING,
+    "protect": NOTHING,
 }
 """`jailDisk.size`: tgt grows it while the node is not attached. `jails.base` is read when the base is installed."""
 
@@ -171,6 +172,7 @@ JAIL_FIELDS: Final[Mapping[str, Effect | Rule]] = {
     "mounts": JAIL,
     "after": JAIL,
     "onRemove": NOTHING,
+    "protect": NOTHING,
 }
 """`flavour` runs once, when the jail is created."""
 
@@ -213,21 +215,21 @@ def applied_live(effect: Effect) -> bool:
 
 
 def needs_reboot(
-    generations: Mapping[str, Mapping[str, Any]], host: str, running: str, published: str
+    generations: Mapping[str, Mapping[str, Any]], kept_as: str, running: str, published: str
 ) -> list[Difference]:
-    """What only a reboot brings a host from one generation to another; empty when it is in sync without one.
+    """What only a reboot brings a host, by its first name, from one generation to another; empty when it is in sync without one.
 
     `generations` holds the manifests of the complete ones. What is not there, or does not say what it was made of, differs.
     """
-    if same_for_host(generations, host, running, published):
+    if same_for_host(generations, kept_as, running, published):
         return []
     before, after = (generations.get(one, {}).get("inputs") for one in (running, published))
     if before is None or after is None:
         return [Difference("generation", running, published, REBOOT)]
     old, new = (str(generations[one].get("image", "")) for one in (running, published))
     if old != new:
-        return [Difference("image", old, new, REBOOT), *what_a_reboot_would_change(before, after, host)]
-    return [one for one in what_a_reboot_would_change(before, after, host) if not applied_live(one.effect)]
+        return [Difference("image", old, new, REBOOT), *what_a_reboot_would_change(before, after, kept_as)]
+    return [one for one in what_a_reboot_would_change(before, after, kept_as) if not applied_live(one.effect)]
 
 
 def told(found: list[Difference], most: int = 6) -> str:

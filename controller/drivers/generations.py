@@ -26,11 +26,11 @@ def choose(desired: Desired, observed: Observed, applied: Mapping[Ref, Facts]) -
     for name, host in desired.hosts.items():
         image = host.spec.image
         complete, bootable = complete_generations(observed, image), bootable_by(desired, observed, name)
-        target = wanted_generation(desired, name)
-        if name in desired.pins and name not in complete.get(target, {}).get("hosts", {name: ""}):
+        target, kept_as = wanted_generation(desired, name), desired.kept_as(name)
+        if name in desired.pins and kept_as not in complete.get(target, {}).get("hosts", {kept_as: ""}):
             target = inputs(desired, image).generation  # It would find nothing of its own in what it is pinned to.
-        served = _named(entry_now(observed, host.spec.boot_server, name), image, bootable)
-        before = _named(entry_before(applied, host.spec.boot_server, name), image, bootable)
+        served = _named(entry_now(observed, host.spec.boot_server, kept_as), image, bootable)
+        before = _named(entry_before(applied, host.spec.boot_server, kept_as), image, bootable)
         asked = state_of(observed, name).asked
         if asked is not None and asked.generation in bootable:
             chosen[name] = asked.generation
@@ -44,7 +44,7 @@ def choose(desired: Desired, observed: Observed, applied: Mapping[Ref, Facts]) -
             chosen[name] = way
         elif before is not None and (before in bootable or not complete):
             chosen[name] = before
-        elif own := [one for one, manifest in complete.items() if name in manifest.get("hosts", {})]:
+        elif own := [one for one, manifest in complete.items() if kept_as in manifest.get("hosts", {})]:
             chosen[name] = max(own, key=lambda one: (complete[one].get("finished", 0), one))
     return chosen
 
@@ -62,7 +62,8 @@ def hops(desired: Desired, observed: Observed) -> tuple[Hops, ...]:
 
 def _hops(desired: Desired, observed: Observed, host: str) -> Hops:
     spec, boots, declared = desired.hosts[host].spec, state_of(observed, host), wanted_generation(desired, host)
-    entry, seen = entry_now(observed, spec.boot_server, host), Ref(KIND, host) in observed.seen
+    kept_as, seen = desired.kept_as(host), Ref(KIND, host) in observed.seen
+    entry = entry_now(observed, spec.boot_server, kept_as)
     served = (named_by(entry, image) for image in (spec.image, *sorted(desired.images)))
     built = declared if declared in complete_generations(observed, spec.image) else ""
     return Hops(
@@ -75,6 +76,7 @@ def _hops(desired: Desired, observed: Observed, host: str) -> Hops:
         proved=boots.good if seen else None,
         failed=tuple(sorted(boots.bad(desired.revision))) if seen else None,
         marked=tuple(sorted(boots.failed)) if seen else None,
+        kept_as=kept_as,
     )
 
 
@@ -136,7 +138,7 @@ def bootable_by(desired: Desired, observed: Observed, host: str) -> Mapping[str,
     others = [name for name, one in sorted(desired.images.items()) if one.spec.san == spec.san and name != spec.image]
     for image in (*others, spec.image):
         for name, manifest in complete_generations(observed, image).items():
-            if image == spec.image or host in manifest.get("hosts", {}):
+            if image == spec.image or desired.kept_as(host) in manifest.get("hosts", {}):
                 found[name] = {**manifest, "image": image}
     return found
 
@@ -154,16 +156,16 @@ def image_of(desired: Desired, observed: Observed, host: str, generation: str) -
     return str(found.get("image", desired.hosts[host].spec.image))
 
 
-def entry_now(observed: Observed, boot_server: str, host: str) -> Facts | None:
-    """What the boot server says to a host now, as the last look saw it."""
+def entry_now(observed: Observed, boot_server: str, kept_as: str) -> Facts | None:
+    """What the boot server says to a host now, as the last look saw it; `kept_as` is the host's first name."""
     seen = observed.seen.get(Ref("dhcp", boot_server))
-    found: Facts | None = ((seen.facts or {}).get("hosts", {}) if seen else {}).get(host)
+    found: Facts | None = ((seen.facts or {}).get("hosts", {}) if seen else {}).get(kept_as)
     return found
 
 
-def entry_before(applied: Mapping[Ref, Facts], boot_server: str, host: str) -> Facts | None:
+def entry_before(applied: Mapping[Ref, Facts], boot_server: str, kept_as: str) -> Facts | None:
     """What it said when it was last found as wanted: all that is known of an entry that somebody spoiled."""
-    found: Facts | None = applied.get(Ref("dhcp", boot_server), {}).get("hosts", {}).get(host)
+    found: Facts | None = applied.get(Ref("dhcp", boot_server), {}).get("hosts", {}).get(kept_as)
     return found
 
 
@@ -180,10 +182,10 @@ def _named(entry: Facts | None, image: str, bootable: Mapping[str, Mapping[str, 
     return named_by(entry, image) or next(found, None)
 
 
-def same_for_host(generations: Mapping[str, Mapping[str, Any]], host: str, one: str, other: str) -> bool:
-    """Whether a host cannot tell two generations apart; those of two images it can."""
+def same_for_host(generations: Mapping[str, Mapping[str, Any]], kept_as: str, one: str, other: str) -> bool:
+    """Whether a host, by its first name, cannot tell two generations apart; those of two images it can."""
     if one == other:
         return True
-    keys = [generations.get(name, {}).get("hosts", {}).get(host) for name in (one, other)]
+    keys = [generations.get(name, {}).get("hosts", {}).get(kept_as) for name in (one, other)]
     images = {generations.get(name, {}).get("image") for name in (one, other)}
     return keys[0] is not None and keys[0] == keys[1] and len(images) == 1

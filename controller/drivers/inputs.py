@@ -77,7 +77,7 @@ def inputs(desired: Desired, image: str) -> Inputs:
         },
         configuration=_configuration(spec, [host.spec for host in hosts]),
         hosts={
-            host.name: {
+            desired.kept_as(host.name): {
                 "address": desired.host_address(host.name),
                 "share": share_source(desired, host.name),
             }

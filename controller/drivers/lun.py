@@ -53,13 +53,14 @@ def spec_of(desired: Desired, host: str) -> LunSpec:
     spec = desired.hosts[host].spec
     san = desired.sans[spec.san].spec
     chap = spec.jail_disk.chap
-    own = f"{san.iscsi.config_dir}/jailops-{host}.conf"
+    name = desired.kept_as(host)
+    own = f"{san.iscsi.config_dir}/jailops-{name}.conf"
     return LunSpec(
         host=host,
         san=spec.san,
         backend=san.iscsi.backend,
         iqn=target_iqn(desired, host),
-        volume=f"{san.iscsi.volumes}/{host}",
+        volume=f"{san.iscsi.volumes}/{name}",
         size=spec.jail_disk.size,
         initiator=initiator(spec, host),
         address=desired.host_address(host),

@@ -85,7 +85,10 @@ class Nodes(Base):
         seen = world.seen(resource.ref)
         running = (seen.facts or {}).get("generation", "") if seen else ""
         changed = needs_reboot(
-            bootable_by(world.desired, world.observed, resource.host), resource.host, running, published
+            bootable_by(world.desired, world.observed, resource.host),
+            world.desired.kept_as(resource.host),
+            running,
+            published,
         )
         if not changed:
             return {"generation": running}

@@ -33,7 +33,7 @@ def pending(world: World, host: str) -> bool:
     if not running or published is None:
         return False
     bootable = bootable_by(world.desired, world.observed, host)
-    return bool(needs_reboot(bootable, host, running, published) or owed(world, host))
+    return bool(needs_reboot(bootable, world.desired.kept_as(host), running, published) or owed(world, host))
 
 
 def running_jails(desired: Desired, host: str) -> list[str]:
@@ -121,12 +121,12 @@ def _groups(desired: Desired, host: str) -> set[str]:
 
 def _has_proved(world: World, host: str, published: str | None) -> bool:
     """Whether a canary runs what another host would get, and has proved it."""
-    boots = state_of(world.observed, host)
+    boots, kept_as = state_of(world.observed, host), world.desired.kept_as(host)
     bootable = bootable_by(world.desired, world.observed, host)
     return (
         published is not None
-        and not needs_reboot(bootable, host, boots.good, published)
-        and not needs_reboot(bootable, host, running_now(world.observed, host), published)
+        and not needs_reboot(bootable, kept_as, boots.good, published)
+        and not needs_reboot(bootable, kept_as, running_now(world.observed, host), published)
         and not boots.asked
     )
 

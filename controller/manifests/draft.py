@@ -86,7 +86,7 @@ def _good(kind: str, tree: Tree) -> Iterator[tuple[Path, object]]:
     if hostname and tree.whole:
         raw = fill(raw, "spec", "hostname", value_at(raw, _NAME))
         name = reading(Name, value_at(raw, _NAME))
-        raw = fill(raw, "spec", "initiator", own_initiator(name)) if kind == "Host" and name else raw
+        raw = fill(raw, "spec", "initiator", own_initiator(raw)) if kind == "Host" and name else raw
     addresses = value_at(raw, _ADDRESSES)
     if kind == "Jail" and isinstance(addresses, tuple):
         types |= {(*_ADDRESSES, index): IPv4 for index in range(len(addresses))}

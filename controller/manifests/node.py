@@ -22,7 +22,7 @@ from controller.manifests.image import RcConf
 from controller.manifests.network import Cidr, IPv4, Mac
 from controller.manifests.parameters import Parameters
 from controller.manifests.power import Power
-from controller.manifests.scalar import whole, wrong
+from controller.manifests.scalar import whole, wrong, yes_or_no
 from controller.manifests.window import Window
 from controller.manifests.words import (
     ChapUser,
@@ -45,6 +45,7 @@ from controller.manifests.words import (
 
 DiskSize: TypeAlias = Annotated[int, size(64 * 2**20, "64MiB", "3GiB")]
 Ruleset: TypeAlias = Annotated[int, whole(0, 65535, 4, expected="a devfs ruleset's number from 0 to 65535")]
+Protect: TypeAlias = Annotated[bool, yes_or_no()]
 INITIATOR_PREFIX: Final = "iqn.1994-09.org.freebsd:"
 """What iscsictl(8) puts before the host name when iscsi.conf names no initiator."""
 
@@ -140,7 +141,7 @@ class HostSpec(Model):
     jail_disk: JailDisk = doc("The disk for its jails.")
     jails: Jails = doc("How its jails are kept.")
     initiator: Iqn = doc(
-        "Its iSCSI name. Default: iqn.1994-09.org.freebsd: and metadata.name.",
+        "Its iSCSI name. Default: iqn.1994-09.org.freebsd: and previous, else metadata.name.",
         "iqn.1994-09.org.freebsd:node1",
         filled=True,
     )
@@ -151,7 +152,13 @@ class HostSpec(Model):
     power: Power | None = doc(
         "How it is switched on and off when its own sshd does not answer. Absent: by a person.", default=None
     )
-    previous: Name | None = doc("The name this host had before it was renamed.", "oldnode", default=None)
+    previous: Name | None = doc(
+        "The first name of a host that was renamed. Its disk, its share and all else on the servers are kept under it, so it "
+        "stays here for as long as there is the host.",
+        "oldnode",
+        default=None,
+    )
+    protect: Protect = doc("A push that removes it is refused, until one before it has taken this away.", default=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -173,9 +180,12 @@ class HostSpec(Model):
         return self
 
 
-def own_initiator(name: object) -> str:
-    """Not after the host name: a node that got another one would lose its disk until it is rebooted."""
-    return f"{INITIATOR_PREFIX}{name}".lower()
+def own_initiator(data: Any) -> str:
+    """Of a host's raw input. Not after the host name, nor after a new name: a node that got another initiator would lose its
+    disk until it is rebooted."""
+    spec = data.get("spec") if isinstance(data, dict) else None
+    first = spec.get("previous") if isinstance(spec, dict) else None
+    return f"{INITIATOR_PREFIX}{first or _own_name(data)}".lower()
 
 
 def _named_after_itself(data: Any, name_type: Any) -> Any:
@@ -200,7 +210,7 @@ class Host(Document):
     @classmethod
     def _names(cls, data: Any) -> Any:
         named = _named_after_itself(data, Hostname)
-        initiator = own_initiator(_own_name(data))
+        initiator = own_initiator(data)
         return fill(named, "spec", "initiator", initiator) if fits(Iqn, initiator) else named
 
 
@@ -239,6 +249,7 @@ class JailSpec(Model):
         "retire",
         default="retire",
     )
+    protect: Protect = doc("A push that removes it is refused, until one before it has taken this away.", default=False)
 
 
 class Jail(Document):

@@ -44,6 +44,7 @@ def owners(world: World) -> Iterator[Problem]:
     yield from _disputed(_macs(world), "a MAC address that no other host has")
     yield from _disputed(_vms(world), "one that no other build VM of this hypervisor has")
     yield from _disputed(_hostnames(world), "a host name that nothing else has")
+    yield from _disputed(_first_names(world), "the first name of no other host: its disk is kept under it")
     yield from _disputed(_initiators(world), "an initiator that no other host has")
     yield from _disputed(
         _chap_users(world), "a CHAP user that no other disk of this San has: tgt keeps one list for all targets"
@@ -104,6 +105,12 @@ def _vms(world: World) -> Iterator[Claim]:
             value = getattr(getattr(vm, vm.kind), field)
             if value is not None:
                 yield Claim((vm.hypervisor.ssh.address, field, value), quoted(str(value)), one, (*_VM, vm.kind, field))
+
+
+def _first_names(world: World) -> Iterator[Claim]:
+    for one in world.hosts:
+        if one.spec.previous is not None:
+            yield Claim(one.spec.previous, quoted(one.spec.previous), one, ("spec", "previous"))
 
 
 def _initiators(world: World) -> Iterator[Claim]:

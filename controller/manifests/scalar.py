@@ -101,6 +101,17 @@ def parsed(base: Scalar, parse: Callable[[str], object], expected: str = "") -> 
     return Scalar(expected or base.expected, both, base.schema, base.examples)
 
 
+def yes_or_no() -> Scalar:
+    """What YAML and JSON call a boolean, in their own two words alone."""
+
+    def parse(value: str) -> bool:
+        if value not in ("true", "false"):
+            raise ValueError
+        return value == "true"
+
+    return Scalar("true or false", parse, {"type": "boolean"}, (True,))
+
+
 def whole(low: int, high: int, *examples: int, expected: str = "") -> Scalar:
     """A whole decimal number."""
     what = expected or f"a whole number from {low} to {high}"

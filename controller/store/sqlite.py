@@ -28,7 +28,6 @@ from controller.model import (
     Progress,
     Record,
     Ref,
-    Resource,
     Status,
     StepResult,
 )
@@ -153,13 +152,13 @@ class Store:
             for kind, name, memory, wanted, facts in rows
         }
 
-    def claim(self, resource: Resource, memory: Mapping[str, Any]) -> None:
+    def claim(self, ref: Ref, memory: Mapping[str, Any]) -> None:
         """Ours, from before the first step: a crash must not orphan what it made."""
         with self._writing() as db:
             db.execute(
                 "INSERT INTO object (kind, name, memory) VALUES (?, ?, ?) "
                 "ON CONFLICT (kind, name) DO UPDATE SET memory = excluded.memory",
-                (resource.ref.kind, resource.ref.name, _json(memory)),
+                (ref.kind, ref.name, _json(memory)),
             )
 
     def proved(self, proofs: Sequence[tuple[Ref, Mapping[str, Any], str, Facts | None]], now: float) -> None:

@@ -43,11 +43,11 @@ CASES: Mapping[str, tuple[int, int, list[float], str]] = {
 def test_too_much(case: str) -> None:
     going, of, earlier, why = CASES[case]
     names = [f"a{number:02}" for number in range(of)]
-    assert too_much(removal(names, names[going:]), earlier, LIMITS, NOW) == why
+    assert too_much(removal(dict(zip(names, names, strict=True)), names[going:]), earlier, LIMITS, NOW) == why
 
 
 def test_a_removal_is_named_by_its_objects_alone() -> None:
-    assert removal({"b", "a", "c"}, {"c", "d"}) == Removal(("a", "b"), 3)
+    assert removal({"b": "b", "a": "a", "c": "c"}, {"c", "d"}) == Removal(("a", "b"), 3)
     assert Removal(("a", "b"), 3).plan == Removal(("a", "b"), 9).plan != Removal(("ab",), 3).plan
 
 
@@ -145,3 +145,68 @@ async def test_an_approval_for_what_was_replaced_meanwhile_is_gone(site: Site) -
     await site.look()
     site.push(2, "Ten go again")
     assert plan in (await site.look()).refused[0]
+
+
+def rename(site: Site, old: str, new: str, say: str = "", unsay: str = "") -> None:
+    """The second host of the example gets another name, and a line in its spec."""
+    host, jails = site.work / "hosts" / "jailbox2.yaml", site.work / "jails" / "jailbox2.yaml"
+    text = host.read_text().replace(unsay, "").replace(f"\n  name: {old}\n", f"\n  name: {new}\n")
+    host.write_text(text.replace("\nspec:\n", f"\nspec:\n{say}"))
+    jails.write_text(jails.read_text().replace(f"host: {old}\n", f"host: {new}\n"))
+
+
+def commit(site: Site, message: str) -> str:
+    site.git("commit", "-q", "-a", "-m", message)
+    return site.git("rev-parse", "HEAD").strip()
+
+
+async def test_M8_a_rename_by_previous_passes_the_budget_and_one_without_is_asked_about(site: Site) -> None:
+    first = site.push(0, "As it is")
+    await site.look()
+    rename(site, "jailbox2", "newbox")
+    commit(site, "Another name")
+    wanted = await site.look()
+    assert wanted.revision == first
+    assert "it removes 4 of 10 objects at once, 2 are allowed: Host/jailbox2, Jail/jailbox2/" in wanted.refused[0]
+    assert "what you can do: Host/newbox has the MAC address of Host/jailbox2, which is gone: if it was renamed, say previous: jailbox2" in wanted.refused[0]  # fmt: skip # noqa: E501
+    rename(site, "newbox", "newbox", "  previous: jailbox2\n")
+    tip = commit(site, "It was renamed")
+    wanted = await site.look()
+    assert (wanted.revision, wanted.counted, wanted.questions) == (tip, (), ())
+
+
+async def test_M8_previous_stays_for_as_long_as_there_is_the_host(site: Site) -> None:
+    rename(site, "jailbox2", "newbox", say := "  previous: jailbox2\n")
+    tip = site.push(0, "As it is")
+    await site.look()
+    rename(site, "newbox", "newbox", unsay=say)
+    bad = commit(site, "The line looked old")
+    wanted = await site.look()
+    assert wanted.revision == tip
+    assert wanted.refused == (
+        f"cannot apply {bad[:12]}: Host/newbox (hosts/jailbox2.yaml:11:3): its disk is kept under the name jailbox2, and it "
+        "must say previous: jailbox2 as before (what you can do: under another name a host gets an empty disk; to begin anew "
+        "with one, remove the host first)",
+    )
+    assert site.store.get("approvable") == ""
+
+
+async def test_what_is_protected_goes_in_two_steps_and_by_no_approval(site: Site) -> None:
+    site.push(2, "Two jails")
+    file = site.work / "jails" / "extra.yaml"
+    file.write_text(file.read_text().replace("extra01\nspec:\n", "extra01\nspec:\n  protect: true\n"))
+    tip = commit(site, "Nobody may remove the second")
+    await site.look()
+    gone = removal({"": "Jail/jailbox2/extra01"}, ()).plan
+    site.store.request("approve", gone, NOW)
+    site.push(1, f"It goes all the same\n\nAllow-Delete: {gone}")
+    wanted = await site.look()
+    assert wanted.revision == tip
+    assert (
+        "it removes what is protected: Jail/jailbox2/extra01 (what you can do: push protect: false for it first"
+        in (wanted.refused[0])
+    )
+    tip = site.push(2, "It stays, and may go")
+    assert (await site.look()).revision == tip
+    tip = site.push(1, "It goes")
+    assert (await site.look()).revision == tip

@@ -31,7 +31,7 @@ def a_record(result: str = "converged") -> Record:
 
 
 def test_a_claim_survives_a_crash_before_any_proof(path: Path) -> None:
-    Store(path).claim(RESOURCE, {"host": "node1"})
+    Store(path).claim(REF, {"host": "node1"})
     known = Store(path).objects()[REF]
     assert (known.memory, known.wanted, known.facts) == ({"host": "node1"}, None, None)
 
@@ -40,7 +40,7 @@ def test_a_proof_is_kept_until_it_is_forgotten(path: Path) -> None:
     with Store(path) as store:
         store.proved([(REF, {"host": "node1"}, "digest", {"running": True})], 5.0)
         assert store.objects()[REF].facts == {"running": True}
-        store.claim(RESOURCE, {"host": "node2"})
+        store.claim(REF, {"host": "node2"})
         assert (store.objects()[REF].memory, store.objects()[REF].wanted) == ({"host": "node2"}, "digest")
         store.forget([REF])
         assert store.objects() == {}

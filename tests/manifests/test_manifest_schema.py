@@ -116,6 +116,8 @@ def plain(value: object) -> str:
         return "{" + ", ".join(f"{key}: {plain(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(plain, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
