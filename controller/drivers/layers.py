@@ -23,7 +23,7 @@ from controller.drivers import looks
 from controller.drivers.base import Base, Explanation, World, checked, last_words
 from controller.drivers.inputs import Inputs, inputs
 from controller.drivers.power import Switch, switch
-from controller.drivers.recipe import STAGE
+from controller.drivers.recipe import STAGE, unfinished
 from controller.encode.buildlog import TARGETS, failure_script, first_error, first_error_of, progress
 from controller.encode.causes import passing
 from controller.encode.job import TAIL_MOST, Job, job_forget_script, job_look_script, job_start_script, parse_job
@@ -78,6 +78,8 @@ class Layer:
     """What it is called there once it is complete."""
     job: str
     """What its job is called."""
+    build_vm: str
+    """Where it is made."""
     work: str
     """Where jobs keep their scripts, logs and results on the build VM."""
     missing: str = ""
@@ -94,7 +96,7 @@ class Layer:
     @property
     def unfinished(self) -> str:
         """What it is called while it is made."""
-        return f".building-{self.name}"
+        return unfinished(self.name, self.build_vm)
 
 
 class Layers(Base):
@@ -336,18 +338,19 @@ def layer(
     """A layer at `place` below the SAN's root."""
     spec = desired.images[image].spec
     root = desired.sans[spec.san].spec.nfs.root
-    work = desired.build_vms[spec.build_vm].spec.work_dir
-    power = switch(desired, spec.build_vm)
-    return Layer(image, spec.san, root, f"{root}/{place}", name, job, work, made_of.missing, power, stages)
+    vm = spec.build_vm
+    work = desired.build_vms[vm].spec.work_dir
+    power = switch(desired, vm)
+    return Layer(image, spec.san, root, f"{root}/{place}", name, job, vm, work, made_of.missing, power, stages)
 
 
 def owner(desired: Desired, image: str, key: Callable[[Inputs], str]) -> str:
-    """The first image that shares a layer with this one: same key, same SAN, same build VM."""
+    """The first image that shares a layer with this one: same key, same SAN. It is built on the build VM of that one."""
     spec, wanted = desired.images[image].spec, key(inputs(desired, image))
     return next(
         name
         for name, other in sorted(desired.images.items())
-        if (other.spec.san, other.spec.build_vm) == (spec.san, spec.build_vm) and key(inputs(desired, name)) == wanted
+        if other.spec.san == spec.san and key(inputs(desired, name)) == wanted
     )
 
 

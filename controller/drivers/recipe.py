@@ -1,8 +1,8 @@
 """What the jobs of all layers have in common: the place, the lock, the stages, and lists of files with their hashes.
 
-A layer is made beside the others under ``.building-NAME`` and renamed into place as the very last act, with its manifest
-inside: what is visible under its own name is complete, and never written to again. A layer on top of another one is a
-clone of hard links, so a file may belong to several layers: it is never opened for writing, only replaced. Pure text.
+A layer is made beside the others under a name that no listing shows (`unfinished`) and renamed into place as the very last
+act, with its manifest inside: what is visible under its own name is complete, and never written to again. A layer on top of
+another one is a clone of hard links, so a file may belong to several: it is never opened for writing, only replaced. Pure text.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ bytes() { # ENTRIES [ENTRIES of the layer below]: how many bytes of files are no
 class BuildPlace:
     """Where on the build VM an image is built, and where its share comes from (``address:/path``)."""
 
+    name: str
     vm: BuildVMSpec
     share_source: str
     images: int
@@ -82,7 +83,14 @@ def build_place(desired: Desired, image: str, needs: Needs | None = None) -> Bui
     spec = desired.images[image].spec
     san = desired.sans[spec.san].spec
     images = sum(one.spec.build_vm == spec.build_vm for one in desired.images.values())
-    return BuildPlace(desired.build_vms[spec.build_vm].spec, f"{san.nfs.address}:{san.nfs.root}", images, needs)
+    vm = desired.build_vms[spec.build_vm].spec
+    return BuildPlace(spec.build_vm, vm, f"{san.nfs.address}:{san.nfs.root}", images, needs)
+
+
+def unfinished(name: str, build_vm: str) -> str:
+    """What a layer is called while a build VM makes it. The VM's lock keeps its own builds apart, and nobody else's: an image
+    may move to another VM in the middle of a build."""
+    return f".building-{name}.{build_vm}"
 
 
 def job(place: BuildPlace, directory: str, name: str, *steps: Script) -> Script:
@@ -93,8 +101,20 @@ def job(place: BuildPlace, directory: str, name: str, *steps: Script) -> Script:
         _preamble(place, directory, name),
         *steps,
         sh(
-            "stage publish\ncd /\nrm -rf \"$W\"\ntest ! -e {final} || {{ echo 'jailops: it is there already'; exit 1; }}\n"
-            'timed sync\ntimed mv "$D" {final}\nstage complete',
+            """stage publish
+cd /
+rm -rf "$W"
+F={final}
+timed sync
+test -e "$F" || timed mv "$D" "$F"
+# Another VM may have been quicker, even after that test: mv(1) moves into what is there. Equal name is equal content.
+test ! -e "$F/${{D##*/}}" || timed mv "$F/${{D##*/}}" "$D"
+if test -e "$D"; then
+  test -f "$F/.jailops/manifest.json" || {{ echo "jailops: $F is there and not complete; remove it on the SAN"; exit 1; }}
+  remove || echo "$D stays: it cannot be removed"
+  echo 'it is there already: another build VM has made it meanwhile'
+fi
+stage complete""",
             final=f"{directory}/{name}",
         ),
     )
@@ -233,7 +253,7 @@ mkdir "$D\"""",
         skew=_SKEW,
         directory=directory,
         work=f"{place.vm.work_dir}/stage",
-        building=f"{directory}/.building-{name}",
+        building=f"{directory}/{unfinished(name, place.name)}",
         room=raw(_room(place)),
     )
 

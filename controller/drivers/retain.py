@@ -9,7 +9,7 @@ image, nor of an image that is not seen itself, nor of anything while exports or
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -191,16 +191,16 @@ def _left_behind(world: World, san: str, image: str) -> str:
 def _rest(world: World, san: str, entries: tuple[Entry, ...]) -> tuple[dict[str, str], dict[str, str], str]:
     """Layers that nothing names, and what is left of builds that nobody wants."""
     layers = {one.path: one for one in entries if one.place == "layers" and one.state == "complete"}
-    running, unknown = _running(world, san)
+    unfinished = [one for one in entries if one.state == "building"]
+    running, unknown = _running(world, san, unfinished)
     if unknown:
         return {}, dict.fromkeys(layers, unknown), unknown
     wanted = dict(_wanted(world, san))
     goes = {
         one.path: "left by a build that nobody wants any more"
-        for one in entries
-        if one.state == "building"
-        and (one.image in world.desired.images or not one.image)
-        and (one.place, one.name) not in wanted
+        for one in unfinished
+        if (one.image in world.desired.images or not one.image)
+        and not _being_made(one, world, wanted)
         and _job(one) not in running
     }
     if running:
@@ -211,11 +211,18 @@ def _rest(world: World, san: str, entries: tuple[Entry, ...]) -> tuple[dict[str,
     return goes, stays, ""
 
 
-def _running(world: World, san: str) -> tuple[frozenset[str], str]:
-    """The jobs of all build VMs that build for a SAN, or why they are not known."""
+def _being_made(one: Entry, world: World, wanted: Mapping[tuple[str, str], str]) -> bool:
+    """Whether the build VM that left it will begin there anew."""
+    image = wanted.get((one.place, one.name))
+    return image is not None and world.desired.images[image].spec.build_vm == one.build_vm
+
+
+def _running(world: World, san: str, unfinished: Iterable[Entry]) -> tuple[frozenset[str], str]:
+    """The jobs of all build VMs that build for a SAN or have left something there, or why they are not known."""
     images = world.desired.images_of_san(san)
     jobs: set[str] = set()
-    for vm in sorted({image.spec.build_vm for image in images}):
+    left = {one.build_vm for one in unfinished} & world.desired.build_vms.keys()
+    for vm in sorted({image.spec.build_vm for image in images} | left):
         seen = world.seen(Ref("buildvm", vm))
         if seen is None:
             return frozenset(), f"it cannot be seen what {vm} builds"
@@ -225,8 +232,8 @@ def _running(world: World, san: str) -> tuple[frozenset[str], str]:
 
 
 def _wanted(world: World, san: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """(place, name) -> the image that wants it."""
-    for image in world.desired.images_of_san(san):
+    """(place, name) -> the image that wants it; of several the first, which builds it, comes last."""
+    for image in reversed(tuple(world.desired.images_of_san(san))):
         made_of = inputs(world.desired, image.name)
         yield ("layers", f"world-{made_of.world_key}"), image.name
         yield ("layers", f"packages-{made_of.packages_key}"), image.name

@@ -135,7 +135,8 @@ def _done(answer: Answer, where: str, resource: Resource) -> None:
 def _free_on_build_vms(one: Entry, world: World, where: str) -> Steps:
     """A build that was cut short may have left a devfs mounted in it, on the VM."""
     desired = world.desired
-    for name in sorted({image.spec.build_vm for image in desired.images.values()}):
+    left = {one.build_vm} & desired.build_vms.keys()
+    for name in sorted({image.spec.build_vm for image in desired.images.values()} | left):
         vm = world.seen(Ref("buildvm", name))
         if vm is not None and vm.detail.get("atRest"):
             continue  # Off: nothing is mounted there.

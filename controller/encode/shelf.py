@@ -26,7 +26,7 @@ when that cannot be seen. 0: it is done."""
 _PLACE: Final = r"(?P<place>layers|images/(?P<image>[a-z0-9][a-z0-9.-]*))"
 _OWN: Final = re.compile(
     rf"{_PLACE}/(?P<hidden>\.building-|\.removing-(?:building-)?)?"
-    r"(?P<name>(?:(?P<layer>world|packages)-)?(?P<key>[0-9a-f]{12}))"
+    r"(?P<name>(?:(?P<layer>world|packages)-)?(?P<key>[0-9a-f]{12}))(?:\.(?P<vm>[a-z0-9][a-z0-9.-]*))?"
 )
 _HIDDEN: Final = ".removing-"
 
@@ -44,6 +44,8 @@ class Entry:
     """What it is called when it is complete."""
     state: State = "foreign"
     manifest: Mapping[str, Any] | None = None
+    build_vm: str = ""
+    """Where it is made, or was."""
 
 
 def shelf_script(root: str) -> Script:
@@ -170,10 +172,12 @@ def _entry(number: int, line: str) -> Entry:
     # A layer has its kind in its name, a generation has none.
     if kind == "other" or match is None or (match["layer"] is None) != (match["image"] is not None):
         return Entry(path)
+    if match["vm"] and "building-" not in (match["hidden"] or ""):
+        return Entry(path)
     state: State = "complete"
     if match["hidden"]:
         state = "building" if match["hidden"] == ".building-" else "removing"
-    entry = Entry(path, match["place"], match["image"] or "", match["name"], state)
+    entry = Entry(path, match["place"], match["image"] or "", match["name"], state, build_vm=match["vm"] or "")
     return entry if state != "complete" else _complete(number, entry, match, said)
 
 

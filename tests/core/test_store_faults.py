@@ -119,7 +119,7 @@ def full_of_everything(path: Path, rows: int = 300) -> None:
     with Store(path) as store:
         for number in range(rows):
             ref = Ref("jail", f"node1/jail{number}")
-            store.claim(Resource(ref, "node1", None), {"host": "node1", "number": number, "text": "x" * 200})
+            store.claim(ref, {"host": "node1", "number": number, "text": "x" * 200})
             store.trouble(Trouble(ref, "digest", 1, 100.0, "no", "help", 1.0))
             store.ended(store.intend(action(f"create{number}"), 1.0), Outcome(ref, "create", "new", "done"), 2.0)
         store.set_statuses([Status(Ref("jail", f"node1/jail{number}"), "Ready") for number in range(rows)], 1.0)

@@ -57,7 +57,12 @@ class Builder:
         place = build_place(manifests(()), IMAGE)
         limits = place.vm.timeouts.model_copy(update=timeouts)
         here = {"share": str(self.share), "work_dir": str(self.work), "timeouts": limits}
-        return BuildPlace(place.vm.model_copy(update=here), place.share_source, place.images)
+        return BuildPlace("build-vm", place.vm.model_copy(update=here), place.share_source, place.images)
+
+    def beside(self, other: Builder, name: str) -> None:
+        """A second VM, with the share of another one."""
+        self.share = other.share
+        self.place = replace(self.place, name=name, vm=self.place.vm.model_copy(update={"share": str(self.share)}))
 
     def tool(self, name: str, text: str) -> None:
         """A command that is found before this computer's own."""

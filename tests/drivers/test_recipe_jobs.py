@@ -15,18 +15,19 @@ import pytest
 
 from controller.drivers import recipe_image, recipe_packages, recipe_world
 from controller.drivers.inputs import inputs
-from controller.drivers.recipe import build_place
+from controller.drivers.recipe import build_place, manifest
 from controller.drivers.recipe_image import image_script
 from controller.drivers.recipe_packages import packages_script
 from controller.drivers.recipe_world import world_script
 from controller.encode.space import Needs
 from controller.manifests.image import Dist, Set, Source
+from controller.model import Script
 
 from .builder import Builder
 from .scene import IMAGE, manifests
 
 NAME = "world-0123456789ab"
-BUILDING = f".building-{NAME}"
+BUILDING = f".building-{NAME}.build-vm"
 BEGUN = 'mkdir "$D/dev" "$D/bin"\nmount -t devfs devfs "$D/dev"\necho x > "$D/bin/sh"'
 
 
@@ -105,6 +106,11 @@ def test_what_a_killed_build_leaves_is_removed_by_the_next_one(builder: Builder)
 
 
 HASHES = 'mkdir "$D/.jailops" "$D/bin"\necho x > "$D/bin/sh"\nstage hashes\nentries "$D" "$W/own"\n'
+MADE = (
+    'mkdir -p "$D/bin" "$D/.jailops"\necho x > "$D/bin/sh"\necho c > "$D/libc.so"',
+    'entries "$D" "$W/own"\nhashes "$D" "$W/own" "$D/.jailops/files"',
+    manifest({"layer": "world", "key": NAME}, Script(":")),
+)
 HASHED = f'{HASHES}hashes "$D" "$W/own" "$D/.jailops/files"'
 
 
@@ -185,6 +191,41 @@ def test_builds_of_one_vm_run_one_after_the_other(builder: Builder) -> None:
     gate.touch()
     until(lambda: builder.look(second).state == "done")
     assert builder.look(second).exit == 0
+
+
+@pytest.mark.parametrize("late", ["builds still", "is about to publish"])
+def test_two_vms_that_make_one_layer_at_the_same_time(tmp_path: Path, late: str) -> None:
+    """An image that moves to another VM. Each makes it in a place of its own; the second one finds it made."""
+    one = Builder(tmp_path / "one")
+    two = Builder(tmp_path / "two")
+    two.beside(one, "vm2")
+    up, gate = tmp_path / "up", tmp_path / "gate"
+    wait = f"while test ! -e {gate}; do sleep 0.05; done"
+    if late == "is about to publish":
+        two.tool("mv", f'case $1 in *.vm2) touch {up}; {wait} ;; esac\nexec /bin/mv "$@"')
+    steps = ("touch {up}", wait) if late == "builds still" else ()
+    two.start(NAME, two.script(NAME, 'mkdir "$D/bin"', *(step.format(up=up) for step in steps), *MADE))
+    until(up.exists)
+    assert one.run(one.script(NAME, 'mkdir "$D/bin"', *MADE))[0] == 0
+    place = one.share / "layers" / NAME
+    before = {path: path.stat().st_ino for path in place.rglob("*")}
+    assert sorted(path.name for path in before) == [".jailops", "bin", "files", "libc.so", "manifest.json", "sh"]
+    gate.touch()
+    until(lambda: two.look(NAME).state == "done")
+    assert (two.look(NAME).exit, two.log(NAME)[-2:]) == (
+        0,
+        ["it is there already: another build VM has made it meanwhile", "--- jailops: complete"],
+    )
+    assert {path: path.stat().st_ino for path in place.rglob("*")} == before
+    assert one.left() == [NAME]
+
+
+def test_what_is_in_the_way_of_a_layer_and_is_none_stays(builder: Builder) -> None:
+    (builder.share / "layers" / NAME).mkdir(parents=True)
+    status, log = builder.run(builder.script(NAME, *MADE))
+    place = builder.share / "layers" / NAME
+    assert (status, log[-1]) == (1, f"jailops: {place} is there and not complete; remove it on the SAN")
+    assert (builder.left(), list(place.iterdir())) == ([NAME], [])
 
 
 def test_a_wait_without_end_has_its_own_words(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from controller.drivers.builds import LAYERS
 from controller.drivers.inputs import differences, flat, inputs
 from controller.drivers.recipe import build_place
 from controller.drivers.recipe_image import image_script
 from controller.drivers.recipe_world import world_script
 from controller.encode.sh import holes, secret
+from controller.model import Ref
 
 from .scene import IMAGE, manifests
 
@@ -86,6 +88,33 @@ def test_a_password_is_a_hash_that_pw_reads(edit: str, without: str, given: str)
     ((_, before, after),) = differences(flat(made[0]), flat(made[1]))
     assert (before, after) == ("", "hashes/some")
     assert made[0].packages_key == made[1].packages_key
+
+
+def test_two_build_vms_of_one_share_make_a_layer_once() -> None:
+    """One makes it, and the other one's image waits for that; two images have a generation each."""
+    desired = manifests([])
+    image, vm = desired.images[IMAGE], desired.build_vms["build-vm"]
+    other = replace(
+        image,
+        metadata=image.metadata.model_copy(update={"name": "other"}),
+        spec=image.spec.model_copy(update={"build_vm": "vm2"}),
+    )
+    desired = replace(
+        desired,
+        images={IMAGE: image, "other": other},
+        build_vms={"build-vm": vm, "vm2": replace(vm, metadata=vm.metadata.model_copy(update={"name": "vm2"}))},
+        toolchains=dict.fromkeys(("build-vm", "vm2"), "cc 1.0 on amd64"),
+        hosts={},
+    )
+    assert inputs(desired, IMAGE).world_key == inputs(desired, "other").world_key
+    made = [(one.ref, one.host) for driver in LAYERS.values() for one in driver.resources(desired)]
+    assert made == [
+        (Ref("world", IMAGE), "build-vm"),
+        (Ref("image", IMAGE), "build-vm"),
+        (Ref("image", "other"), "vm2"),
+    ]
+    (needs,) = {one.needs for one in LAYERS["image"].resources(desired)}
+    assert needs == (Ref("world", IMAGE),)
 
 
 def test_a_host_sees_only_its_own_differences() -> None:

@@ -90,7 +90,10 @@ def test_the_listing_tells_ours_from_everything_else(tmp_path: Path) -> None:
     made(tmp_path, f"{PLACE}/by hand\n{NEW}\tx", '{"image":"freebsd13"}')
     for name in (f".building-{NEW}", f".removing-{NEW}", f".removing-building-{OLD}", "cccccccccccc", ".snapshot"):
         (tmp_path / PLACE / name).mkdir()
-    (tmp_path / "layers" / f".building-world-{NEW}").mkdir()
+    for name in (f".building-world-{NEW}", f".building-world-{NEW}.build-vm", f".removing-building-world-{NEW}.vm2"):
+        (tmp_path / "layers" / name).mkdir()
+    made(tmp_path, f"layers/world-{NEW}.vm2", f'{{"layer":"world","key":"{NEW}"}}')
+    (tmp_path / "layers" / f".removing-world-{NEW}.vm2").mkdir()
     (tmp_path / PLACE / "notes.txt").write_text("mine")
     (tmp_path / PLACE / "dddddddddddd").symlink_to(OLD)
     (tmp_path / PLACE / ".removing-dddddddddddd").symlink_to(OLD)
@@ -101,6 +104,10 @@ def test_the_listing_tells_ours_from_everything_else(tmp_path: Path) -> None:
         f"layers/packages-{OLD}": "complete",
         f"{PLACE}/.building-{NEW}": "building",
         f"layers/.building-world-{NEW}": "building",
+        f"layers/.building-world-{NEW}.build-vm": "building",
+        f"layers/.removing-building-world-{NEW}.vm2": "removing",
+        f"layers/.removing-world-{NEW}.vm2": "foreign",
+        f"layers/world-{NEW}.vm2": "foreign",
         f"{PLACE}/.removing-{NEW}": "removing",
         f"{PLACE}/.removing-building-{OLD}": "removing",
         f"{PLACE}/{NEW}": "foreign",

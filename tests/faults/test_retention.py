@@ -166,7 +166,7 @@ async def test_a_share_that_gets_full_in_the_middle_of_a_build(play: Play) -> No
     assert play.made("installworld") == made
     # A build that was killed could remove nothing. What it left is no reason to refuse the next one, which removes it first,
     # and then asks for itself.
-    left = root / "layers" / f".building-{play.statuses()[world]['detail']['wanted']}"
+    left = root / "layers" / f".building-{play.statuses()[world]['detail']['wanted']}.build-vm"
     (left / "bin").mkdir(parents=True)
     await play.jailops("retry", world)
     await play.until("nothing is left of it", lambda: not left.exists())
