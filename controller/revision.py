@@ -199,16 +199,16 @@ class Revisions:
 
     async def questions(self, judged: Judged) -> tuple[str, ...]:
         """What a person may not have meant by a revision, compared with what is applied now."""
-        last = self._store.get("revision")
-        return tuple(renamed(await self._desired(last), resolve(judged.objects))) if last else ()
+        before = await self.last()
+        return tuple(renamed(before, resolve(judged.objects))) if before else ()
 
     async def _desired(self, revision: str) -> Desired:
         return resolve((await self.judge(revision)).objects)
 
     async def last(self) -> Desired | None:
-        """What the last pass brought the machines to; None before the first one."""
+        """What the last pass brought the machines to; None before the first one, or when it is nowhere any more."""
         revision = self._store.get("revision")
-        return await self._desired(revision) if revision else None
+        return await self._desired(revision) if revision and await self._source.has(revision) else None
 
     async def applied(self, wanted: Wanted, record: Record) -> None:
         """The pass has run: remember the revision, and put the record on its commit when there is something to tell."""
@@ -328,13 +328,24 @@ class Revisions:
                 hint=hint or "jailops check says what is wrong with the manifests",
             )
         return replace(
-            _wanted(await self.judge(last)),
+            await self._kept(last, reasons, hint),
             refused=_with_hint(reasons, hint),
             hint=hint,
             candidate=candidate,
             git_error=self.git_error,
             signer=self._signer(last),
         )
+
+    async def _kept(self, last: str, reasons: Sequence[str], hint: str) -> Wanted:
+        """The revision in force. It may be nowhere any more, when the remote and the mirror were both made anew."""
+        try:
+            return _wanted(await self.judge(last))
+        except Stall as error:
+            if await self._source.has(last):
+                raise
+            why = "; ".join(reasons) or f"Git cannot be asked: {self.git_error}"
+            gone = f"cannot go on: {last[:12]}, which is in force, is nowhere any more"
+            raise Stall(f"{gone}: {why}", hint=hint or self._git_hint or error.hint) from error
 
     async def _distrusted(self, candidate: str, last: str | None) -> Objection:
         """What speaks against a commit before anything in it is read: where it stands in the history, and who signed."""
@@ -370,8 +381,8 @@ class Revisions:
     async def _removing(self, judged: Judged, last: str | None) -> tuple[Objection, tuple[str, ...]]:
         """No disk may be lost by a name, nothing may go that is protected, and neither one revision nor many in a day may
         take away more than a few objects, unless a person named this removal."""
-        if last is None:
-            return Objection(), ()
+        if last is None or not await self._source.has(last):
+            return Objection(), ()  # A person has let this very commit through: nothing shows what it lacks.
         revision = judged.snapshot.revision
         before, after = await self._desired(last), resolve(judged.objects)
         cannot = f"cannot apply {revision[:12]}"

@@ -121,6 +121,10 @@ class GitSource:
             f"or, if this was meant: jailops approve {candidate}",
         )
 
+    async def has(self, revision: str) -> bool:
+        """Whether a commit, by its full id, is in the mirror. No network."""
+        return await self._sound(lambda: self._has_commit(_checked(revision)))
+
     @property
     def signatures(self) -> bool:
         """Whether the settings want every commit signed."""

@@ -23,7 +23,8 @@ class Pushed:
         self.asked = 0
         self.applied_: list[str] = []
 
-    async def wanted(self) -> Wanted:
+    async def wanted(self, *, at_once: bool = False) -> Wanted:
+        del at_once
         self.asked += 1
         revision = f"{self.asked:040}"
         return Wanted(revision, "A", "B", 0.0, Desired(revision=revision))

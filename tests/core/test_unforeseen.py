@@ -114,7 +114,8 @@ class Place:
     def offer_again(self, hosts: Iterable[str]) -> None:
         del hosts
 
-    async def wanted(self) -> Wanted:
+    async def wanted(self, *, at_once: bool = False) -> Wanted:
+        del at_once
         self.fault.at("git", "")
         return Wanted("0" * 40, "A", "B", 0.0, Desired())
 
