@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from controller.drivers import looks
 from controller.drivers.base import Explanation, World, answered, differing, last_words
 from controller.drivers.lun import (
+    STILL_NOBODY,
     Luns,
     LunSpec,
     attached_to,
@@ -57,7 +58,7 @@ def config(resource: Resource, world: World) -> str:
 
 def kept_parts(resource: Resource, world: World) -> list[str]:
     """The other targets of the file that must stay as they are there, whoever writes it: those whose node is attached and
-    would notice the change, and those of which nothing is known now. Each waits for its own turn."""
+    would notice the change, those of which nothing is known now, and those of hosts that left. Each waits for its own turn."""
     san = resource.spec.san
     own = [spec_of(world.desired, host.name) for host in world.desired.hosts_of_san(san)]
     text = config(resource, world)
@@ -65,7 +66,8 @@ def kept_parts(resource: Resource, world: World) -> list[str]:
     gone = (
         seen for ref, seen in world.observed.seen.items() if ref.kind == "lun" and ref.name not in world.desired.hosts
     )
-    kept += [seen.detail["target"] for seen in gone if seen.detail.get("attached") and seen.detail.get("san") == san]
+    served = (seen for seen in gone if (seen.facts or {}).get("served") and seen.detail.get("san") == san)
+    kept += [seen.detail["target"] for seen in served]
     return sorted(set(kept) - {resource.spec.iqn})
 
 
@@ -114,7 +116,7 @@ class CtldLuns(Luns):
             logged_in = _sessions(_asked(sessions, resource), served=mine is not None or spec.iqn in online)
         except GrammarError as error:
             raise Retry(f"cannot read what ctld on {resource.host} serves: {error}") from error
-        own = [(one.initiator, one.address) for one in logged_in if one.target == spec.iqn]
+        own = _attached(spec, logged_in)
         served: dict[str, Any] | None = None
         if mine is not None:
             served = {"backing": mine.path, "size": mine.size, "serial": mine.serial, "online": spec.iqn in online}
@@ -156,8 +158,8 @@ class CtldLuns(Luns):
     def steps(self, change: Change, world: World) -> Steps:
         spec: LunSpec = change.resource.spec
         attached = change.detail.get("attached")
-        if attached and change.resource.retired:
-            raise never_taken(spec, attached)
+        if change.resource.retired:
+            yield from _still_nobody(change)
         if attached and _touches(change):
             raise in_use(spec, attached)
         if not change.resource.retired and (change.have or {}).get("size") != spec.size:
@@ -173,6 +175,26 @@ class CtldLuns(Luns):
             )
         if answer.exit != 0:
             raise Retry(f"cannot see ctld on {spec.san} serve {spec.iqn}: {last_words(answer)}")
+
+
+def _attached(spec: LunSpec, sessions: Sequence[ctl.Session]) -> list[tuple[str, str]]:
+    """Initiator and address of everybody who is attached."""
+    return [(one.initiator, one.address) for one in sessions if one.target == spec.iqn]
+
+
+def _still_nobody(change: Change) -> Steps:
+    """A target is taken only from nobody, seen twice: by the look, and by one more right before."""
+    spec: LunSpec = change.resource.spec
+    attached = change.detail.get("attached")
+    if not attached:
+        answer = yield Run(STILL_NOBODY, Script("ctladm islist -x"), writes=False)
+        try:
+            sessions = _sessions(_asked(answer, change.resource), served=(change.have or {}).get("served") is not None)
+        except GrammarError as error:
+            raise Retry(f"cannot read who is attached on {spec.san}: {error}") from error
+        attached = attached_to(spec, _attached(spec, sessions), retired=True)
+    if attached:
+        raise never_taken(spec, attached)
 
 
 def _asked(answer: Answer, resource: Resource) -> str:

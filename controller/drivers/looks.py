@@ -63,6 +63,30 @@ printf '%s\\n' "$found" | grep -q {port}""",
     )
 
 
+def ident(target: str) -> Script:
+    """``DEVICE SERIAL`` of the disk that a session has, from the kernel, so that it never waits for the disk; 44 without one.
+
+    Of geom(8) and not of ``diskinfo -s``, which 10 does not have.
+    """
+    return sh(
+        """found=$(iscsictl -L) || exit 75
+device=$(printf '%s\\n' "$found" | while read -r t p s; do
+  test "$t" = {target} && case $s in Connected:*) set -- ${{s#Connected:}}; echo "$1";; esac
+done)
+test -n "$device" || exit 44
+listed=$(geom disk list "$device") || exit 75
+serial=$(printf '%s\\n' "$listed" | sed -n 's/^ *ident: *//p')
+printf '%s %s\\n' "$device" "$serial"
+""",
+        target=target,
+    )
+
+
+def components() -> Script:
+    """Which disk each label is on: ``NAME STATUS DISK``, right-aligned."""
+    return Script("glabel status -s")
+
+
 def inet(interface: str) -> Script:
     return sh("ifconfig {interface}", interface=interface)
 

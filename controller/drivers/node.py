@@ -18,7 +18,7 @@ from controller.drivers.hostshare import iscsi_conf, jail_addresses
 from controller.drivers.places import Disk, disk_of
 from controller.encode import ifconfig, iscsi, jls, kernel, mounts
 from controller.encode.names import safename
-from controller.encode.sh import put_file, sh
+from controller.encode.sh import put_file, raw, sh
 from controller.errors import Retry, Stall, Wait
 from controller.graph import Desired
 from controller.model import Answer, Change, Facts, Probe, Ref, Resource, Run, Script, Seen, Steps, Unseen
@@ -225,21 +225,22 @@ class Filesystems(Base):
         return (
             Probe(resource.host, looks.labels()),
             Probe(resource.host, looks.mounts()),
-            Probe(resource.host, looks.sessions()),
+            Probe(resource.host, looks.ident(resource.spec.target)),
+            Probe(resource.host, looks.components()),
         )
 
     def read(self, resource: Resource, answers: Sequence[Answer | Unseen], applied: Facts | None) -> Seen:
         del applied
         disk: Disk = resource.spec
-        labels, table, listing = answered(answers)
+        labels, table, ident, parts = answered(answers)
         mounted = parsed("mount -p", resource.host, mounts.parse_p, checked(table, "list mounts").out)
         entry = next((one for one in mounted if one.mountpoint == disk.mount), None)
         on = entry.device if entry else None
-        sessions = parsed("the iSCSI sessions", resource.host, iscsi.parse_list, checked(listing, "list sessions").out)
-        device = next((d for one in sessions if one.target == disk.target for d in one.devices), None)
+        device, serial = _ident(resource.host, ident)
         labelled = on == disk.device or disk.label in checked(labels, "list /dev/ufs").out.split()
         read_only = entry is not None and entry.read_only
-        return Seen({"label": labelled, "mounted": on}, detail={"device": device, "readOnly": read_only})
+        detail = {"device": device, "serial": serial, "labelOn": _part(disk, parts), "readOnly": read_only}
+        return Seen({"label": labelled, "mounted": on}, detail=detail)
 
     def want(self, resource: Resource, world: World) -> Facts | None:
         disk: Disk = resource.spec
@@ -251,6 +252,8 @@ class Filesystems(Base):
                 hint="a memory disk on the mount point loses everything at reboot: look for /conf/base/"
                 f"{disk.mount.strip('/')} in the image, or unmount it by hand",
             )
+        if seen and seen.detail["device"] is not None:
+            _is_ours(resource.host, disk, seen.detail)
         if seen and seen.detail.get("readOnly"):
             raise Stall(
                 f"cannot use {disk.mount} of {resource.host}: {disk.device} is mounted read-only",
@@ -275,9 +278,9 @@ class Filesystems(Base):
         disk: Disk = change.resource.spec
         host = change.resource.host
         device = change.detail.get("device")
+        if device is None:
+            raise Retry(f"cannot use the jail disk of {host}: the session shows no disk yet")
         if not (change.have or {}).get("label"):
-            if device is None:
-                raise Retry(f"cannot make a file system for {host}: the session shows no disk yet")
             look = yield Run(f"read {device}: is it blank?", blank(device), lane="disk", writes=False, timeout=60)
             if look.exit != 0:
                 raise Stall(
@@ -286,21 +289,93 @@ class Filesystems(Base):
                     hint=f"if it is the right disk, label it by hand: tunefs -L {disk.label} /dev/{device}; "
                     "jailops formats nothing that holds data",
                 )
-            make = sh("newfs -U -L {label} {device}", label=disk.label, device=f"/dev/{device}")
-            checked((yield Run(f"newfs -L {disk.label}", make, lane="disk", timeout=600)), "make a file system")
+            make = sh(
+                "{ours}\nnewfs -U -L {label} {device}",
+                ours=raw(_still_ours(disk, device)),
+                label=disk.label,
+                device=f"/dev/{device}",
+            )
+            answer = yield Run(f"newfs -L {disk.label}", make, lane="disk", timeout=600)
+            if answer.exit == _ANOTHER:
+                raise _another(host, disk, device)
+            checked(answer, "make a file system")
         script = sh(
-            """fsck -t ufs -p {device} || exit 1
+            """{ours}
+fsck -t ufs -p {device} || exit 1
 test -d {mount} || exit 2
 mount {device} {mount}
 mount -p | while read -r d m rest; do test "$m" = {mount} && test "$d" = {device} && exit 10; done
 test $? = 10""",
+            ours=raw(_still_ours(disk, device)),
             device=disk.device,
             mount=disk.mount,
         )
         answer = yield Run(f"check and mount {disk.device}", script, lane="disk", timeout=600)
+        if answer.exit == _ANOTHER:
+            raise _another(host, disk, device)
         if answer.exit == 2:
             raise Stall(f"cannot mount the jail disk of {host}: its root has no directory {disk.mount}")
         checked(answer, f"mount {disk.device} on {host}")
+
+
+_ANOTHER = 9
+
+
+def _ident(host: str, answer: Answer) -> tuple[str | None, str]:
+    """Device and serial number of the disk that the session has; None when it has none."""
+    if answer.exit == looks.ABSENT:
+        return None, ""
+    device, _, serial = answer.out.strip().partition(" ")
+    if answer.exit != 0 or not serial:
+        raise Retry(f"cannot see the serial number of the disk that {host} got: {last_words(answer)}")
+    return device, serial.strip()
+
+
+def _part(disk: Disk, answer: Answer) -> str:
+    """The disk, or the part of one, that has the label; empty when none is listed with it."""
+    rows = (line.split() for line in checked(answer, "list labels").out.splitlines())
+    return next((row[2] for row in rows if len(row) == 3 and row[0] == f"ufs/{disk.label}"), "")
+
+
+def _is_ours(host: str, disk: Disk, detail: Facts) -> None:
+    """Raises Stall when what stands behind the right target, or behind the right label, is another disk."""
+    device, serial, part = detail["device"], detail["serial"], detail["labelOn"]
+    if serial != disk.serial:
+        raise Stall(
+            f"cannot use the disk that {host} got from {disk.target}: {device} has the serial number {serial}, and its own one "
+            f"has {disk.serial}; jailops leaves it alone",
+            hint=f"look on the SAN what stands behind that target (lun/{host}), and whether somebody else answers at "
+            f"{disk.portal}",
+        )
+    if part and part != device and not part.startswith(f"{device}p"):
+        raise Stall(
+            f"cannot use {disk.device} of {host}: that label is on {part}, and its own disk is {device} ({disk.serial})",
+            hint=f"two disks have the label {disk.label}: end the session of the other one (iscsictl -R -t), or relabel it "
+            "(tunefs -L); what is mounted now stays as it is",
+        )
+
+
+def _still_ours(disk: Disk, device: str) -> Script:
+    """Right before something is written: exit 9 unless the disk and the label are still our own."""
+    return sh(
+        """test "$(geom disk list {device} | sed -n 's/^ *ident: *//p')" = {serial} || exit {another}
+glabel status -s | while read -r name status part; do
+  test "$name" = {label} && case $part in {device}|{device}p*) ;; *) exit {another};; esac
+done
+test $? = {another} && exit {another}""",
+        device=device,
+        serial=disk.serial,
+        label=f"ufs/{disk.label}",
+        another=_ANOTHER,
+    )
+
+
+def _another(host: str, disk: Disk, device: str) -> Stall:
+    return Stall(
+        f"cannot use the disk of {host}: since the look, {device} or the label {disk.label} has become another disk than the one "
+        f"with the serial number {disk.serial}; nothing was written",
+        hint=f"look at lun/{host} on the SAN and at iscsictl -L and glabel status on {host}",
+    )
 
 
 def blank(device: str) -> Script:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.encode.tgt import serial_for
 from controller.graph import Desired, target_iqn
 
 
@@ -15,6 +16,11 @@ class Disk:
     portal: str
     label: str
     mount: str
+
+    @property
+    def serial(self) -> str:
+        """Of the LUN: no other one has it."""
+        return serial_for(self.target)
 
     @property
     def device(self) -> str:

@@ -6,9 +6,13 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from controller.drivers.ctld import write
+import pytest
+
+from controller.drivers.ctld import kept_parts, write
 from controller.drivers.lun import LunSpec
 from controller.encode import ctl
+
+from .scene import CASES, scene
 
 HEADER, PORTAL = "Ours.", "198.51.100.10:3260"
 
@@ -70,3 +74,11 @@ def test_the_first_file_and_one_that_ctld_refuses(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (9, "ctl.conf.new:3: no\n")
     assert file.read_text() == text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "ctl.conf"]
+
+
+@pytest.mark.parametrize("case", ["another-host-retired", "another-host-retired-while-attached"])
+def test_a_target_of_a_host_that_left_goes_by_its_own_act_alone(case: str) -> None:
+    """Never because the file is written for another host: only its own act looks twice."""
+    found = scene(CASES / "drivers" / "lun-ctld" / case)
+    assert found.resource is not None
+    assert kept_parts(found.resource, found.world) == ["iqn.2026-11.org.example:disklessfreebsdbox"]

@@ -6,6 +6,7 @@ Waiting is always for something that can be seen, with a deadline in seconds, an
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -104,6 +105,18 @@ class Play:
         """How builds go from now on: seconds=…, fail=…"""
         lab = self.stage.site.computers["build-vm"].machine.directory / "lab"
         (lab / "build.json").write_text(json.dumps(how))
+
+    def tree(self, below: str, host: str = SECOND) -> dict[str, str]:
+        """Every file on a host's simulated disk below a directory: mode, owner, group, and what it holds or leads to."""
+        files = self.stage.site.computers["san"].machine.path(f"/srv/iscsi/jailops/{host}.ufs")
+        found = {}
+        for path in sorted((files / below).rglob("*")):
+            stat = path.lstat()
+            holds = os.readlink(path) if path.is_symlink() else ""
+            holds = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not holds else holds
+            found[str(path.relative_to(files))] = f"{stat.st_mode:o} {stat.st_uid} {stat.st_gid} {holds}"
+        assert found
+        return found
 
     # -- what the controller says -------------------------------------------------------------------------------
 
