@@ -6,6 +6,8 @@ import asyncio
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,3 +159,31 @@ async def test_C11_a_stop_while_a_look_hangs(tmp_path: Path, silent: Silent) -> 
     async with started(tmp_path) as daemon:
         assert (await daemon.says("pass"))["trigger"] == "start", "the lock is free and the store is whole"
         assert await daemon.end() == 0
+
+
+CHILD = """
+import os, subprocess, sys
+from ctypes import CDLL
+from resource import RLIMIT_CORE, getrlimit
+from controller.memory import shut, taken
+shut()
+assert (getrlimit(RLIMIT_CORE), CDLL(None).prctl(3, 0, 0, 0, 0)) == ((0, 0), 0)
+with taken(os.environ, "JAILOPS_SECRET_") as variables:
+    assert dict(variables) == {"JAILOPS_SECRET_A": "hunter2"}
+    child = subprocess.run(["/bin/sh", "-c", "env; ulimit -c"], capture_output=True, text=True, check=True).stdout
+assert "hunter2" not in child and child.endswith("\\n0\\n"), child
+assert os.environ["JAILOPS_SECRET_A"] == "hunter2"
+"""
+
+
+def test_C8_no_dump_and_no_secret_in_a_childs_environment() -> None:
+    environment = {"PATH": "/usr/bin:/bin", "JAILOPS_SECRET_A": "hunter2"}
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+async def test_C8_the_daemon_leaves_no_core(daemon: Daemon) -> None:
+    await daemon.says("pass")
+    limits = (await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/limits").read_text)).splitlines()
+    assert [line.split()[4:6] for line in limits if line.startswith("Max core file size")] == [["0", "0"]]
+    assert await daemon.end() == 0

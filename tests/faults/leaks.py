@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyrage
+
+from controller import starter
 from controller.demo.stage import Stage
 
 if TYPE_CHECKING:
@@ -13,6 +18,30 @@ if TYPE_CHECKING:
 
 _CHAP = "Kn4ckw0rst-am-M0nt4g"
 """A CHAP secret that nothing else contains; the host keys are made anew for each stage and stand for themselves."""
+
+
+_ROOT = "$6$Gr4mm31$R00t.und/B1rnen"
+_ADMIN = "$6$Gr4mm31$Kr4utsal4t.mit/Sp3ck"
+_IMAGE = "images/freebsd13.yaml"
+
+
+@contextmanager
+def hashes(directory: Path) -> Iterator[Mapping[str, str]]:
+    """The example with two more secrets: one in a variable, one encrypted in its manifest, both for what starts inside."""
+    identity = pyrage.x25519.Identity.generate()
+    (directory / "identity").write_text(f"{identity}\n")
+    sealed = str(pyrage.encrypt(_ADMIN.encode(), [identity.to_public()], armored=True), "ascii")
+    lines = "".join(f"          {line}\n" for line in sealed.splitlines())
+    text = starter.repository()[_IMAGE]
+    text = text.replace("  users: ", "  rootPasswordHash: {env: ROOT_HASH}\n  users: ")
+    text = text.replace("      uid: 1001\n", f"      uid: 1001\n      passwordHash:\n        age: |\n{lines}")
+    added = {"JAILOPS_SECRET_ROOT_HASH": _ROOT, "JAILOPS_SECRETS__AGE_IDENTITY_FILE": str(directory / "identity")}
+    os.environ |= added
+    try:
+        yield {_IMAGE: text}
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def plant(stage: Stage) -> None:
@@ -25,7 +54,13 @@ def secrets(stage: Stage) -> dict[str, list[bytes]]:
     """Name -> the texts that give it away: of a private key, every line of its private half."""
     directory = stage.loaded.secrets.directory
     files = [path for path in directory.rglob("*") if path.is_file()]
-    return {str(path.relative_to(directory)): _essence(path.read_bytes()) for path in files}
+    own = {
+        "the controller's key": stage.loaded.ssh.key_file.read_bytes(),
+        "env": _ROOT.encode(),
+        "age": _ADMIN.encode(),
+    }
+    given = {**own, **{str(path.relative_to(directory)): path.read_bytes() for path in files}}
+    return {**{name: _essence(secret) for name, secret in given.items()}, "an identity": [b"AGE-SECRET-KEY-"]}
 
 
 def _essence(secret: bytes) -> list[bytes]:

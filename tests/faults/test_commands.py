@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from controller import __version__
-from tests.faults.leaks import found, kept, secrets, shown
+from tests.faults.leaks import found, hashes, kept, secrets, shown
 from tests.faults.play import FIRST, PATIENCE, SECOND, Play, played
+from tests.lab.loop.secrecy import Arguments, watched
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
@@ -31,11 +32,20 @@ spec:
 """
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Arguments]:
+    with watched() as arguments:
+        yield arguments
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def play(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play]:
-    async with played(tmp_path_factory.mktemp("commands") / "stage") as play:
-        await play.converged()
-        yield play
+async def play(tmp_path_factory: pytest.TempPathFactory, processes: Arguments) -> AsyncIterator[Play]:
+    del processes
+    directory = tmp_path_factory.mktemp("commands")
+    with hashes(directory) as example:
+        async with played(directory / "stage", example) as play:
+            await play.converged()
+            yield play
 
 
 async def test_status(play: Play) -> None:
@@ -296,10 +306,19 @@ async def test_a_reader_beside_the_daemon_does_not_disturb_it(play: Play) -> Non
     assert "[error" not in play.log
 
 
-async def test_no_secret_is_told(play: Play) -> None:
-    assert len(secrets(play.stage)) == 3, "two host keys and a CHAP secret"
+async def test_no_secret_is_told(play: Play, processes: Arguments) -> None:
+    assert len(secrets(play.stage)) == 7, (
+        "two host keys, a CHAP secret, our key, two password hashes, and age's identity"
+    )
     places = {**await kept(play.stage), **await shown(play)}
     assert {"log", "/metrics", "jailops status"} <= places.keys()
+    assert any(b"controller\0run" in line for line in processes.seen)
+    assert any(b"GIT_" in one for one in processes.environments)
+    places |= {f"arguments {line!r}": line for line in processes.seen}
+    # asyncssh asks the linker for a library and GitPython git for its version as they are imported, before anything of ours.
+    imports = (b"\0-loqs\0", b"git\0version\0")
+    children = [one for one in processes.environments if not any(word in one for word in imports)]
+    places |= {f"environment {one!r}"[:200]: one for one in children}
     assert found(play.stage, places) == []
     hit = secrets(play.stage)[f"{FIRST}/chap"][0]
     assert found(play.stage, {"a page": b"a " + hit}) == [f"{FIRST}/chap: a page"], "it finds what it looks for"
