@@ -46,11 +46,31 @@ hashes() { # DIRECTORY ENTRIES HASHES [ENTRIES HASHES of the layer below]: what 
     { if (!($1 in sum)) { print "jailops: cannot read " $2; exit 1 } print sum[$1] "  " $2 }' "$W/sums" "$W/other" > "$W/hashed"
   timed sort "$W/links" "$W/same" "$W/hashed" > "$3"
 }
+own() { # LIST LIST: what is in the first list of hashes and not in the second, and a line ``gone PATH`` for each path that is not
+  comm -23 "$1" "$2"
+  awk 'function path(line) { return substr(line, index(line, "  ") + 2) }
+    FILENAME == ARGV[1] { have[path($0)] = 1; next } !(path($0) in have) { print "gone " path($0) }' "$1" "$2"
+}
+whole() { # GENERATION: its list of hashes, from its own lines and those of the layer below
+  awk 'function path(line) { return substr(line, index(line, "  ") + 2) }
+    FILENAME != ARGV[1] { if (!(path($0) in own)) print; next }
+    sub(/^gone /, "") { own[$0] = 1; next } { own[path($0)] = 1; print }' "$1/.jailops/own" "$1/.jailops/below"
+}
+templates() { # what rc.initdiskless copies into the memory disks
+  timed rm -rf "$D/conf/default"
+  mkdir -p "$D/conf/default"
+  for d in etc var; do timed cp -al "$D/$d" "$D/conf/default/$d"; done
+}
+takes() { # BYTES LIST: with what no layer shares with another: its list, its manifest, and directories of 4 KiB each
+  jo_folders=$(timed find "$D" -type d | wc -l)
+  echo "$(($1 + $(wc -c < "$2") + ${#said} + 4096 * (jo_folders + 1)))"
+}
 bytes() { # ENTRIES [ENTRIES of the layer below]: how many bytes of files are not shared with it
   awk -F '\t' 'FILENAME == ARGV[1] { seen[$3] = 1; next }
     substr($2, 1, 1) == "-" && !($3 in seen) { seen[$3] = 1; sum += $6 } END { printf "%.0f", sum }' "${2:-/dev/null}" "$1"
 }""")
-"""``.jailops/files`` of a layer: ``SHA256  PATH`` per file, ``link TARGET  PATH`` per link, sorted (FreeBSD's stat(1))."""
+"""``.jailops/files`` of a layer: ``SHA256  PATH`` per file, ``link TARGET  PATH`` per link, sorted (FreeBSD's stat(1)). A
+generation has a link to that of the layer below as ``below``, and in ``own`` the lines that differ."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +145,9 @@ def manifest(facts: Mapping[str, Any], more: Script) -> Script:
     head = json.dumps(facts, sort_keys=True, separators=(",", ":"))[:-1]
     return sh(
         """stage manifest
+said={head}
 more=$({more})
-printf '%s,"finished":%s%s}}\\n' {head} "$(date -u +%s)" "$more" > "$D/.jailops/manifest.new"
+printf '%s,"finished":%s%s}}\\n' "$said" "$(date -u +%s)" "$more" > "$D/.jailops/manifest.new"
 timed sync
 mv "$D/.jailops/manifest.new" "$D/.jailops/manifest.json\"""",
         head=head,

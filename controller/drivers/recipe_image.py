@@ -1,8 +1,8 @@
 """The job that puts a configuration on top of packages (or of a world): one generation of an image.
 
 What the configuration touches is prepared in a directory of the build VM and compared there with the layer below and with
-the newest earlier generation. What is equal in content, mode and owner becomes a hard link; only the rest is written, so
-that a changed line costs about its own bytes. Nothing that a node may have booted is ever written to. Pure text.
+the newest earlier generation (`recipe_apply`). Its list of files says only what differs from the layer's, of which it has a
+link, so that a changed line costs about its own bytes. Nothing that a node may have booted is ever written to. Pure text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 from controller.drivers.effects import SSHD_CONFIG
 from controller.drivers.inputs import Inputs, flat
 from controller.drivers.recipe import BuildPlace, clone, job, manifest, world_facts
+from controller.drivers.recipe_apply import apply
 from controller.encode import rcconf
 from controller.encode.sh import lines, put_file, raw, secret, sh
 from controller.graph import Desired
@@ -88,91 +89,6 @@ TREES: Final = ("etc", "root", "var")
 """Prepared as a whole: what is not in the prepared one is not in the generation either."""
 
 
-_APPLY: Final = Script(r"""stage files
-like() { # ENTRIES HASHES: path, mode, owner, group and hash of every file, path and target of every link
-  awk -F '\t' 'FILENAME == ARGV[1] { if (substr($0, 1, 5) != "link ") sum[substr($0, 67)] = substr($0, 1, 64); next }
-    substr($2, 1, 1) == "l" { print $1 "\tlink\t" $7; next }
-    { print $1 "\t" $2 "\t" $4 "\t" $5 "\t" sum[$1] }' "$2" "$1" > "$1.unsorted"
-  sort "$1.unsorted" > "$1.like"
-}
-folders() { # DIRECTORY LIST: path, mode, owner and group of every directory below it
-  ( cd "$1"
-    timed find . -type d ! -path './.jailops' -print0 > "$2.names"
-    timed xargs -0 stat -f '%N%t%Sp%t%u%t%g' < "$2.names" > "$2.unsorted" )
-  sort "$2.unsorted" > "$2"
-}
-in_trees() {
-  awk -F '\t' -v trees="$TREES" 'BEGIN { n = split(trees, t, " ") }
-    { for (i = 1; i <= n; i++) if (index($1 "/", "./" t[i] "/") == 1) { print; next } }'
-}
-bring() { # LIST of names below $S
-  timed tar -cf "$W/bring.tar" -C "$S" -n -T "$1"
-  timed tar -xpf "$W/bring.tar" -C "$D"
-  rm "$W/bring.tar"
-}
-P=
-for f in "$I"/*/.jailops/files; do
-  test -f "$f" || continue
-  if test -z "$P" || test "$f" -nt "$P"; then P=$f; fi
-done
-P=${P%/.jailops/files}
-entries "$S" "$W/staged"
-hashes "$S" "$W/staged" "$W/staged.hashes"
-like "$W/staged" "$W/staged.hashes"
-like "$W/below" "$L/.jailops/files"
-comm -23 "$W/staged.like" "$W/below.like" > "$W/differ"
-cut -f 1 "$W/differ" > "$W/put"
-# What the newest earlier generation has just so is shared with it.
-: > "$W/earlier"; : > "$W/earlier.hashes"
-if test -n "$P"; then
-  cp "$P/.jailops/files" "$W/earlier.hashes"
-  awk 'FILENAME == ARGV[1] { want[$0] = 1; next }
-    substr($0, 67) in want { print substr($0, 67) }' "$W/put" "$W/earlier.hashes" > "$W/earlier.paths"
-  tr '\n' '\0' < "$W/earlier.paths" > "$W/earlier.names"
-  ( cd "$P"; timed xargs -0 -r stat -f '%N%t%Sp%t%i%t%u%t%g%t%z%t%Y' < "$W/earlier.names" > "$W/earlier" )
-fi
-like "$W/earlier" "$W/earlier.hashes"
-comm -12 "$W/differ" "$W/earlier.like" > "$W/shared"
-comm -23 "$W/differ" "$W/earlier.like" > "$W/new"
-cut -f 1 "$W/shared" > "$W/share"
-cut -f 1 "$W/new" > "$W/write"
-# Out with what is no more, and with every name that is to be put.
-folders "$S" "$W/staged.folders"
-folders "$D" "$W/cloned.folders"
-cut -f 1 "$W/staged" "$W/staged.folders" > "$W/all"
-sort "$W/all" > "$W/staged.all"
-cut -f 1 "$W/below" "$W/cloned.folders" > "$W/all"
-in_trees < "$W/all" > "$W/in.trees"
-sort "$W/in.trees" > "$W/cloned.all"
-comm -13 "$W/staged.all" "$W/cloned.all" > "$W/gone"
-cat "$W/gone" "$W/put" > "$W/all"
-tr '\n' '\0' < "$W/all" > "$W/remove"
-( cd "$D"; timed xargs -0 -r rm -rf < "$W/remove" )
-# Directories: those that are missing, and in the trees those that are not alike.
-comm -23 "$W/staged.folders" "$W/cloned.folders" > "$W/folders"
-cut -f 1 "$W/cloned.folders" > "$W/cloned.names"
-cut -f 1 "$W/folders" > "$W/folders.names"
-in_trees < "$W/folders.names" > "$W/all"
-comm -23 "$W/folders.names" "$W/cloned.names" >> "$W/all"
-sort -u "$W/all" > "$W/make"
-bring "$W/make"
-while IFS= read -r f; do
-  if cmp -s "$S/$f" "$P/$f"; then ln "$P/$f" "$D/$f"; else printf '%s\n' "$f" >> "$W/write"; fi
-done < "$W/share"
-bring "$W/write"
-while IFS= read -r f; do
-  test -L "$S/$f" || cmp -s "$S/$f" "$D/$f" || { echo "jailops: cannot write $D/$f as it should be"; exit 1; }
-done < "$W/write"
-echo "$(wc -l < "$W/write") files to write, $(wc -l < "$W/share") shared with the generation before"
-stage hashes
-entries "$D" "$W/own"
-hashes "$D" "$W/own" "$D/.jailops/files" "$W/below" "$L/.jailops/files"
-wrote() { # how many bytes were written
-  awk -F '\t' 'FILENAME == ARGV[1] { is[$1] = 1; next } $1 in is { sum += $6 } END { printf "%.0f", sum }' "$W/write" "$W/own"
-}""")
-"""Bring ``$D`` to what ``$S`` says. Names of the clone are removed before anything is put in their place."""
-
-
 STAGES: Final[Mapping[str, float]] = {
     "prepare": 2,
     "clone": 30,
@@ -202,7 +118,8 @@ def image_script(desired: Desired, image: str, place: BuildPlace, made_of: Input
         _ezjail(desired, image),
         _own_directories(made_of),
         _archives(spec),
-        _apply(images),
+        apply(TREES, _newest(images)),
+        _LISTED,
         manifest(_facts(spec, image, made_of), _found()),
     )
 
@@ -353,6 +270,8 @@ fits() { # DIRECTORY KIB: rc.initdiskless goes on with half an /etc when its mem
 def _archives(spec: ImageSpec) -> Script:
     """The memory /etc and /var, made after the last change in them, with a size: the default is 5 MB (rc.initdiskless).
 
+    What fills them lies in /conf/default as links of the very files, so that it costs nothing. A size is read in a directory of
+    /conf/base only, and the archive beside that keeps it from being copied along. It holds what changes most often, rc.conf.
     The same files give the same archive, byte for byte, so that it is shared with the generation before.
     """
     return lines(
@@ -369,18 +288,42 @@ fits var {var}""",
         ),
         Script(
             """timed find . -exec touch -h -t 200001010000 {} +
-for d in etc var; do
-  find "$d" | sort > "$W/names"
-  timed tar -cf "conf/base/$d.cpio.gz" --format cpio --gzip --options 'gzip:!timestamp' -n -T "$W/names"
-done
+archive() { # TREE NAME
+  echo "$2" > "$W/names"
+  timed tar -cf "conf/base/$1.cpio.gz" --format cpio --gzip --options 'gzip:!timestamp' -n -T "$W/names"
+}
+archive etc etc/rc.conf
+archive var var
 touch -h -t 200001010000 conf/base conf/base/*.cpio.gz
 cd /"""
         ),
     )
 
 
-def _apply(images: str) -> Script:
-    return lines(sh("I={images}\nTREES={trees}", images=images, trees=" ".join(TREES)), _APPLY)
+def _newest(images: str) -> Script:
+    """The newest earlier generation."""
+    return sh(
+        """P=
+for f in {images}/*/.jailops/own; do
+  test -f "$f" || continue
+  if test -z "$P" || test "$f" -nt "$P"; then P=$f; fi
+done
+P=${{P%/.jailops/own}}""",
+        images=images,
+    )
+
+
+_LISTED: Final = Script("""stage hashes
+templates
+rm -f "$D/conf/default/etc/rc.conf"
+entries "$D" "$W/own"
+hashes "$D" "$W/own" "$W/files" "$W/below" "$L/.jailops/files"
+ln "$L/.jailops/files" "$D/.jailops/below"
+own "$W/files" "$L/.jailops/files" > "$D/.jailops/own"
+wrote() { # how many bytes were written
+  awk -F '\\t' 'FILENAME == ARGV[1] { is[$1] = 1; next } $1 in is { sum += $6 } END { printf "%.0f", sum }' "$W/write" "$W/own"
+}""")
+"""/etc/rc.conf lies in the archive."""
 
 
 def _facts(spec: ImageSpec, image: str, made_of: Inputs) -> dict[str, Any]:
@@ -403,5 +346,5 @@ for f in boot/pxeboot boot/loader.efi; do
   test -f "$D/$f" || continue
   files="$files${files:+,}\\"$f\\":\\"$(sha256 -q "$D/$f")\\""
 done
-printf ',"bytes":%s,"bootFiles":{%s}' "$(wrote)" "$files\""""
+printf ',"bytes":%s,"bootFiles":{%s}' "$(takes "$(wrote)" "$D/.jailops/own")" "$files\""""
     )

@@ -42,6 +42,7 @@ done""",
         _install(spec, place, made_of.packages["packages"]),
         Script(
             """stage hashes
+templates
 entries "$D" "$W/own"
 hashes "$D" "$W/own" "$D/.jailops/files" "$W/below" "$L/.jailops/files\""""
         ),
@@ -53,7 +54,7 @@ hashes "$D" "$W/own" "$D/.jailops/files" "$W/below" "$L/.jailops/files\""""
                 "packages": made_of.packages["packages"],
                 **world_facts(spec),
             },
-            Script("""printf ',"bytes":%s' "$(bytes "$W/own" "$W/below")\""""),
+            Script("""printf ',"bytes":%s' "$(takes "$(bytes "$W/own" "$W/below")" "$D/.jailops/files")\""""),
         ),
     )
 

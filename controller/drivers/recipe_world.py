@@ -55,10 +55,12 @@ def world_script(spec: ImageSpec, place: BuildPlace, made_of: Inputs) -> Script:
         f"world-{made_of.world_key}",
         made,
         _checked(spec),
-        Script('stage hashes\nmkdir "$D/.jailops"\nentries "$D" "$W/own"\nhashes "$D" "$W/own" "$D/.jailops/files"'),
+        Script(
+            'stage hashes\nmkdir "$D/.jailops"\ntemplates\nentries "$D" "$W/own"\nhashes "$D" "$W/own" "$D/.jailops/files"'
+        ),
         manifest(
             {"layer": "world", "key": made_of.world_key, **world_facts(spec)},
-            Script("""printf ',"bytes":%s' "$(bytes "$W/own")\""""),
+            Script("""printf ',"bytes":%s' "$(takes "$(bytes "$W/own")" "$D/.jailops/files")\""""),
         ),
     )
 

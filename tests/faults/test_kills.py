@@ -20,7 +20,7 @@ import pytest
 import pytest_asyncio
 
 from tests.faults.play import PATIENCE, RUNNING, Play, played
-from tests.faults.test_layers import ROOT, files, read, symlinks
+from tests.faults.test_layers import ROOT, files, listed, symlinks
 
 ROUNDS: Final = int(os.environ.get("JAILOPS_ROUNDS", "6"))
 SEED: Final = int(os.environ.get("JAILOPS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -140,12 +140,12 @@ def named(play: Play) -> set[Path]:
 def difference(directory: Path) -> str:
     """What a layer is not that its list of hashes says; empty when it is just so."""
     try:
-        listed = dict(read(directory / ".jailops/files"))
+        said = listed(directory)
         here = {f"./{path}": one.sha256 for path, one in files(directory).items() if not path.startswith(".jailops/")}
         here |= {f"./{path}": target for path, target in symlinks(directory)}
     except OSError as error:
         return str(error)
-    return ", ".join(_first(sorted(path for path in listed.keys() | here.keys() if listed.get(path) != here.get(path))))
+    return ", ".join(_first(sorted(path for path in said.keys() | here.keys() if said.get(path) != here.get(path))))
 
 
 def _first(paths: list[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
+from controller.lab.servers import archive
 from controller.starter import repository
 from tests.faults.play import LABS, PATIENCE, Play, played
 
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATI
 
 ROOT = "/export/jailops"
 FILE, OTHER = "images/freebsd13.yaml", "images/other.yaml"
+IMAGE = ("images/freebsd13", "*")
 MAKES = ("buildworld", "buildkernel", "installworld", "distribution", "installkernel")
 
 
@@ -54,24 +57,39 @@ async def test_two_images_with_one_world_build_it_once(play: Play) -> None:
 
 
 async def test_a_changed_line_writes_about_its_own_bytes_and_leaves_the_layers_alone(play: Play) -> None:
-    before, made = everything(play), {target: play.made(target) for target in MAKES}
-    (old,) = of(play, "images/freebsd13", "*")
-    play.stage.edit(FILE, "sendmail_enable: NONE", 'sendmail_enable: NONE\n    clear_tmp_enable: "YES"')
-    await play.stage.push("Clear /tmp at boot")
-    await play.until("it is built", lambda: len(of(play, "images/freebsd13", "*")) == 2)
-    assert {target: play.made(target) for target in MAKES} == made
-    (new,) = {*of(play, "images/freebsd13", "*")} - {old}
-    own = {path: found for path, found in files(new).items() if found.inode not in inodes(before)}
-    assert "etc/rc.conf" in own
-    assert own.keys() <= {
-        *("etc/rc.conf", "conf/base/etc.cpio.gz", ".jailops/manifest.json", ".jailops/files"),
+    """Beside them, what says what the generation is: manifest and own list, a few KiB whatever the size of the root."""
+    old, new = await changed(play, "sendmail_enable: NONE", 'sendmail_enable: NONE\n    clear_tmp_enable: "YES"')
+    assert own(new, old.files).keys() == {
+        *("etc/rc.conf", "conf/base/etc.cpio.gz", ".jailops/manifest.json", ".jailops/own"),
     }, "nothing else is written"
-    written = sum({found.inode: found.size for found in own.values()}.values())
-    known = {found.sha256 for found in before.values()}
-    differ = sum({found.sha256: found.size for found in files(new).values() if found.sha256 not in known}.values())
-    assert 0 < differ <= written <= 2 * differ
-    after = everything(play)
-    assert {path: after[path] for path in before} == before, "not a single older file is another one, or newer"
+    assert 0 < differing(new, old) <= written(new, old.files) <= 2 * differing(new, old) + 8 * 1024
+
+
+async def test_a_hundred_kibibytes_write_less_than_twice_that(play: Play) -> None:
+    texts = ["".join(hashlib.sha256(f"{file} {number}".encode()).hexdigest() for number in range(800)) for file in "ab"]
+    added = "".join(f"    - path: /etc/{name}\n      content: {text}\n" for name, text in zip("ab", texts, strict=True))
+    old, new = await changed(play, "  memory: ", f"  files:\n{added}  memory: ")
+    assert own(new, old.files).keys() == {
+        *("etc/a", "etc/b", "conf/default/etc/a", "conf/default/etc/b", ".jailops/manifest.json", ".jailops/own"),
+    }, "nothing else is written"
+    assert differing(new, old) == sum(map(len, texts)) == 102_400
+    assert written(new, old.files) <= 2 * differing(new, old)
+
+
+async def test_the_memory_disks_are_filled_with_what_the_generation_says(play: Play) -> None:
+    """Template by template, as rc.initdiskless does it: the archive holds rc.conf, the rest are links of the very files."""
+    for new in newest(play, "images/freebsd13"):
+        found = files(new)
+        for tree, packed in (("etc", {"etc/rc.conf"}), ("var", set[str]())):
+            here = {path for path in found if path.startswith(f"{tree}/")}
+            templates = {path for path in found if path.startswith(f"conf/default/{tree}/")}
+            assert templates == {f"conf/default/{path}" for path in here - packed}
+            assert all(alike(found[path], found[f"conf/default/{path}"]) for path in here - packed)
+            members = {one.name: one for one in archive.entries((new / f"conf/base/{tree}.cpio.gz").read_bytes())}
+            assert members.keys() == (packed or {"var"})
+            for path in packed:
+                assert members[path].data == (new / path).read_bytes()
+                assert stat.S_IMODE(members[path].mode) == stat.S_IMODE((new / path).stat().st_mode)
 
 
 async def test_a_changed_world_is_compiled_once_for_both_images(play: Play) -> None:
@@ -80,7 +98,7 @@ async def test_a_changed_world_is_compiled_once_for_both_images(play: Play) -> N
         play.stage.edit(file, "- WITHOUT_WIRELESS", "- WITHOUT_WIRELESS\n    - WITHOUT_GAMES")
     await play.stage.push("No games")
     await play.until("both are built", lambda: len(of(play, "images/other", "*")) == 2)
-    await play.until("both are built", lambda: len(of(play, "images/freebsd13", "*")) == 3)
+    await play.until("both are built", lambda: len(of(play, *IMAGE)) == 4)
     assert {target: play.made(target) for target in MAKES} == {target: count + 1 for target, count in made.items()}
     assert len(of(play, "layers", "world-*")) == 2
     after = everything(play)
@@ -104,19 +122,68 @@ async def test_a_file_that_is_taken_away_again_goes_and_the_generation_that_had_
 
 async def test_every_layer_and_generation_is_what_its_list_of_hashes_says(play: Play) -> None:
     found = [*of(play, "layers", "*"), *of(play, "images", "*/*")]
-    assert len(found) == 11
+    assert len(found) == 12
     for directory in found:
-        listed = dict(read(directory / ".jailops/files"))
         here = {f"./{path}": one.sha256 for path, one in files(directory).items() if not path.startswith(".jailops/")}
         links = {f"./{path}": target for path, target in symlinks(directory)}
-        assert listed == here | links, directory
+        assert listed(directory) == here | links, directory
 
 
-def read(listing: Path) -> Iterator[tuple[str, str]]:
-    """Path and hash, or a link's target."""
+def listed(directory: Path) -> dict[str, str]:
+    """Path -> hash, or a link's target. A generation has its own lines, on top of the list of the layer below."""
+    own = directory / ".jailops/own"
+    if not own.exists():
+        return dict(_lines(directory / ".jailops/files"))
+    gone = {line.removeprefix("gone ") for line in own.read_text().splitlines() if line.startswith("gone ")}
+    found = dict(_lines(directory / ".jailops/below")) | dict(_lines(own))
+    return {path: what for path, what in found.items() if path not in gone}
+
+
+def _lines(listing: Path) -> Iterator[tuple[str, str]]:
     for line in listing.read_text().splitlines():
-        what, _, path = line.removeprefix("link ").partition("  ")
-        yield path, what
+        if not line.startswith("gone "):
+            what, _, path = line.removeprefix("link ").partition("  ")
+            yield path, what
+
+
+class Older(NamedTuple):
+    """A generation, and all that lay on the share with it."""
+
+    directory: Path
+    files: Mapping[str, Found]
+
+
+async def changed(play: Play, old: str, new: str) -> tuple[Older, Path]:
+    """One edit, and the generation that it makes. Nothing is compiled for it, and nothing older is touched."""
+    before, made, there = everything(play), {target: play.made(target) for target in MAKES}, of(play, *IMAGE)
+    (older,) = newest(play, IMAGE[0])
+    play.stage.edit(FILE, old, new)
+    await play.stage.push("An edit")
+    await play.until("it is built", lambda: len(of(play, *IMAGE)) == len(there) + 1)
+    assert {target: play.made(target) for target in MAKES} == made
+    after = everything(play)
+    assert {path: after[path] for path in before} == before, "not a single older file is another one, or newer"
+    (newer,) = {*of(play, *IMAGE)} - {*there}
+    return Older(older, before), newer
+
+
+def own(generation: Path, before: Mapping[str, Found]) -> dict[str, Found]:
+    known = inodes(before)
+    return {path: found for path, found in files(generation).items() if found.inode not in known}
+
+
+def written(generation: Path, before: Mapping[str, Found]) -> int:
+    return sum({found.inode: found.size for found in own(generation, before).values()}.values())
+
+
+def differing(new: Path, old: Older) -> int:
+    """Bytes of the files that a node sees and that are others than before."""
+    before = files(old.directory)
+    return sum(
+        found.size
+        for path, found in files(new).items()
+        if not path.startswith((".jailops/", "conf/")) and (path not in before or before[path].sha256 != found.sha256)
+    )
 
 
 def of(play: Play, folder: str, pattern: str) -> list[Path]:

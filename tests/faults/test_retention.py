@@ -13,7 +13,7 @@ import pytest_asyncio
 from controller.lab.servers import furnish
 from controller.starter import repository
 from tests.faults.play import FIRST, NODES, PATIENCE, SECOND, Play, played
-from tests.faults.test_layers import FILE, ROOT, files, of, read, symlinks
+from tests.faults.test_layers import FILE, ROOT, everything, files, inodes, listed, newest, of, symlinks
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(PATIENCE)]
 
@@ -145,6 +145,29 @@ async def test_a_world_that_the_share_cannot_hold_is_not_begun(play: Play) -> No
     await play.until("and all on top of it", lambda: play.state(f"image/{IMAGE}") == "Ready", 120)
 
 
+async def test_a_generation_takes_its_directories_and_lists_as_well(play: Play) -> None:
+    """A share with room for the files that the last ones had for themselves, and for nothing else, is too small for one more."""
+    machine, before = play.stage.site.computers["san"].machine, generations(play)
+    known = [
+        json.loads((one / ".jailops/manifest.json").read_text())["bytes"] for one in of(play, f"images/{IMAGE}", "*")
+    ]
+    (last,) = newest(play, f"images/{IMAGE}")
+    others = {path: found for path, found in everything(play).items() if not path.startswith(f"{last.name}/")}
+    alone = {path: found for path, found in files(last).items() if found.inode not in inodes(others)}
+    folders = sum(path.is_dir() for path in last.rglob("*"))
+    files_of_its_own = sum(found.size for path, found in alone.items() if not path.startswith(".jailops/"))
+    assert sum({one.inode: one.size for one in alone.values()}.values()) + 4096 * folders <= max(known)
+    furnish.fill(machine, free=2 * files_of_its_own + 2**14, total=2**30)
+    old = next(line for line in (play.stage.work / FILE).read_text().splitlines() if "jailops_test" in line)
+    play.stage.edit(FILE, old, '    jailops_test: "11"')
+    await play.stage.push("Number 11")
+    await play.until("it is refused", lambda: "it needs about " in play.statuses()[f"image/{IMAGE}"]["message"])
+    await play.next_pass()
+    assert generations(play) == before
+    furnish.fill(machine, free=2**30, total=2**31)
+    await play.until("it is built", lambda: generations(play) - before, within=120)
+
+
 async def test_a_share_that_gets_full_in_the_middle_of_a_build(play: Play) -> None:
     """What the build has written goes with it; so there is room again for the next try as soon as a person has made some."""
     world, root, machine = f"world/{IMAGE}", share(play), play.stage.site.computers["san"].machine
@@ -226,4 +249,4 @@ def true_to_their_lists(play: Play) -> None:
     for directory in (*of(play, "layers", "*"), *of(play, "images", "*/*")):
         here = {f"./{path}": one.sha256 for path, one in files(directory).items() if not path.startswith(".jailops/")}
         links = {f"./{path}": target for path, target in symlinks(directory)}
-        assert dict(read(directory / ".jailops/files")) == here | links, directory
+        assert listed(directory) == here | links, directory
