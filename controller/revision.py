@@ -427,7 +427,8 @@ class Revisions:
         total = sum(one.size for one in snapshot.blobs)
         if total > MAX_TOTAL_BYTES:
             found, expected = f"{total} bytes of manifests", f"at most {MAX_TOTAL_BYTES // 2**20} MiB altogether"
-            return unread(Problem(Origin(snapshot.blobs[0].path), "", found, expected))
+            largest = max(snapshot.blobs, key=lambda one: one.size)
+            return unread(Problem(Origin(largest.path), "", f"{found}, {largest.size} of them here", expected))
         files = []
         for one, said in (await self._read(snapshot.revision, missing)).items():
             if isinstance(said, Unreadable):

@@ -227,8 +227,11 @@ class GitSource:
         """A commit's author and subject. Raises Damaged when it is not there."""
         form = "%H%x00%an%x00%ae%x00%ct%x00%s"
         done = await self._mirror.git("log", "--max-count=1", "--no-show-signature", f"--format={form}", revision, "--")
-        name, author, email, committed, subject = done.text.split("\0")
-        return Head(name, printable(author), printable(email), printable(subject), float(committed))
+        try:
+            name, author, email, committed, subject = done.text.split("\0")
+            return Head(name, printable(author), printable(email), printable(subject), float(committed))
+        except ValueError as exc:
+            raise Damaged(f"commit {revision[:12]} has no author or no date") from exc
 
     async def _has_commit(self, revision: str) -> bool:
         """False too while there is no mirror yet."""

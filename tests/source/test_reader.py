@@ -288,3 +288,18 @@ def test_the_process_that_holds_the_key_imports_neither_git_nor_yaml(tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['asyncssh']"
+
+
+async def test_G6_too_much_altogether_is_not_read_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(tmp_path)
+    good, _ = await site.look()
+    (site.work / "more").mkdir()
+    for number in range(70):
+        (site.work / "more" / f"{number}.yaml").write_text(f"# {number}\n" + "#" * 250_000)
+    git(site.work, "add", "--all")
+    site.push("# more\n")
+    stand_in(tmp_path, monkeypatch, f"echo >> {tmp_path}/asked")
+    revision, refused = await site.look()
+    assert revision == good
+    assert re.search(r"bytes of manifests, 2500\d\d of them here, expected at most 16 MiB altogether", refused[0])
+    assert not (tmp_path / "asked").exists()
