@@ -164,7 +164,7 @@ SAID = (
 """Where else people are told what to type."""
 
 _TYPED = re.compile(r"(?:[:;] |example\.org |/bin/|`)jailops ([a-z]+)\b([^`\n|;()\"']*)")
-_PROSE = {"writes", "tries", "acted", "does", "never"}
+_PROSE = {"writes", "tries", "acted", "does", "never", "leaves"}
 """Words that follow the product's name in a sentence behind a colon."""
 
 
