@@ -310,7 +310,8 @@ test $? = 10""",
             device=disk.device,
             mount=disk.mount,
         )
-        answer = yield Run(f"check and mount {disk.device}", script, lane="disk", timeout=600)
+        # Its host ends it then, and the next one begins anew: a large disk must get to the end of its check.
+        answer = yield Run(f"check and mount {disk.device}", script, lane="disk", timeout=3600)
         if answer.exit == _ANOTHER:
             raise _another(host, disk, device)
         if answer.exit == 2:
