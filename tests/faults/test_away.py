@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncssh
 import pytest
 import pytest_asyncio
 
@@ -94,6 +95,30 @@ async def test_what_would_not_serve_a_node_that_boots_is_told(play: Play) -> Non
         await play.on("san", "service rpcbind start")
     await play.converged()
     assert play.acts(act) == []
+
+
+@pytest.mark.parametrize("play", ["simulated"], indirect=True)
+async def test_S1_a_machine_that_shows_another_key_is_left_alone_and_no_other(play: Play) -> None:
+    """As if something else answered at its address: nothing is done there, and a person is told what to make sure of."""
+    server, act = play.stage.site.computers["boot-server"], play.last_act()
+    known, server.key = server.key, asyncssh.generate_private_key("ssh-ed25519")
+    await play.stage.site.cut("boot-server")
+    await play.until("it is told", lambda: play.state("dhcp/boot-server") != "Ready")
+    await play.on("boot-server", "echo '# by hand' >> /etc/dhcp/jailops.conf")
+    await play.on(SECOND, "ifconfig em0 inet 198.51.100.72 -alias")
+    await play.until("jailbox2 has its address back", lambda: "198.51.100.72" in str(addresses(play, SECOND)))
+    for _ in range(2):
+        await play.next_pass()
+    frozen = {name: one for name, one in play.statuses().items() if one["state"] != "Ready"}
+    assert frozen.keys() == {f"{kind}/boot-server" for kind in ("bootfiles", "bootretention", "dhcp")}
+    assert {one["state"] for one in frozen.values()} == {"Stalled"}
+    assert all("Host key is not trusted" in one["message"] for one in frozen.values())
+    assert all("put the new public host key into its manifest" in one["hint"] for one in frozen.values())
+    assert play.acts(act) == ["add 198.51.100.72 on em0 of jailbox2"]
+    server.key = known
+    await play.stage.site.cut("boot-server")
+    await play.converged()
+    assert "by hand" not in play.dhcp_file()
 
 
 async def test_a_node_that_boots_while_the_controller_is_off(play: Play) -> None:
