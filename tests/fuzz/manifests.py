@@ -11,6 +11,7 @@ interpreter sees every attempt, and a command `canary` stands first in the PATH.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import secrets
@@ -38,6 +39,7 @@ from tests.drivers.scene import COMPILER, REVISION, digest
 from tests.fuzz.canary import Canary
 from tests.fuzz.hostile import in_files, repository
 
+_PR_SET_PDEATHSIG = 1
 BATCH = 500
 STUCK = 60
 """Seconds after which a case is given up as hanging."""
@@ -171,6 +173,8 @@ def batch(seed: str, numbers: range) -> Tally:
 
 def guarded(directory: str) -> None:
     """Make this process one in which hostile values are decided on: watched, bounded, in a directory of its own."""
+    # Workers would outlive a run that is killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.chdir(directory)
     setrlimit(RLIMIT_AS, (2**30, 2**30))
     signal.signal(signal.SIGALRM, _stuck)
@@ -180,6 +184,11 @@ def guarded(directory: str) -> None:
 
 def _stuck(_number: int, _frame: FrameType | None) -> None:
     raise Hang(f"no answer after {STUCK} s")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a run as ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _noted(event: str, arguments: tuple[Any, ...]) -> None:
@@ -217,6 +226,7 @@ def _in_order(pool: ProcessPoolExecutor, seed: str, todo: list[range], jobs: int
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seed", default="")
