@@ -237,13 +237,17 @@ if test -n "$differ"; then
 fi
 mkdir -p {directory}
 W={work}
-rm -rf "$W"
-mkdir -m 700 "$W"
 D={building}
 below() {{ mount -p | while read -r d m rest; do case $m in "$1"/*) echo "$m" ;; esac; done; }}
-devices_off() {{ test -z "$(mounted "$D/dev")" || umount "$D/dev"; }}
+devices_off() {{ test -z "$(mounted "$W/root/dev")" || umount "$W/root/dev"; }}
+devices_off && test -z "$(below "$W")" || {{
+  echo "jailops: cannot remove $W, left by a build that was cut short; is something mounted below it?"
+  exit 1
+}}
+rm -rf "$W"
+mkdir -m 700 "$W"
 remove() {{ # what is unfinished; never what is mounted below it
-  devices_off && test -z "$(below "$D")" || return 1
+  test -z "$(below "$D")" || return 1
   timed chflags -R noschg "$D" 2>/dev/null || :
   timed rm -rf "$D"
 }}
@@ -253,7 +257,8 @@ ended() {{ # What fails leaves nothing on the share. Who stops a build waits sec
   set +e
   cd /
   jo_most={most} jo_began=$(date +%s)
-  if test -n "$stopped"; then devices_off
+  devices_off
+  if test -n "$stopped"; then :
   elif test "$jo_end" -ne 0 && test -e "$D"; then remove 2>/dev/null || echo "$D stays: it cannot be removed"; fi
   test "$jo_end" -ne 75 || jo_end=1
   exit "$jo_end"

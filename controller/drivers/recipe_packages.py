@@ -1,4 +1,9 @@
-"""The job that installs packages on top of a world. Pure text."""
+"""The job that installs packages on top of a world.
+
+Scripts of packages write where they like, and file by file nobody can tell before what they touch. So they get a copy of the
+world on the VM's own disk, and only what differs then is brought over the clone: no file of the world is within their reach.
+Pure text.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,17 @@ from typing import Final
 
 from controller.drivers.inputs import Inputs
 from controller.drivers.recipe import BuildPlace, clone, job, manifest, world_facts
+from controller.drivers.recipe_apply import apply
 from controller.encode.sh import lines, put_file, raw, sh
 from controller.manifests import ImageSpec
 from controller.model import Script
 
-COPIED = ("etc", "var", "root", "boot", "usr/local")
-"""What scripts of packages edit in place is no hard link but a copy."""
-
 STAGES: Final[Mapping[str, float]] = {
     "prepare": 2,
     "clone": 30,
+    "copy": 30,
     "packages": 120,
+    "files": 10,
     "hashes": 20,
     "manifest": 1,
     "publish": 2,
@@ -31,15 +36,9 @@ def packages_script(spec: ImageSpec, place: BuildPlace, made_of: Inputs) -> Scri
         place.layers,
         f"packages-{made_of.packages_key}",
         clone(place, f"world-{made_of.world_key}"),
-        sh(
-            """for d in {copied}; do
-  test -d "$L/$d" || continue
-  timed rm -rf "$D/$d"
-  timed cp -a "$L/$d" "$D/$d"
-done""",
-            copied=COPIED,
-        ),
+        _COPIED,
         _install(spec, place, made_of.packages["packages"]),
+        apply((".",), Script("P=")),
         Script(
             """stage hashes
 templates
@@ -59,24 +58,29 @@ hashes "$D" "$W/own" "$D/.jailops/files" "$W/below" "$L/.jailops/files\""""
     )
 
 
+_COPIED = Script("""stage copy
+S=$W/root
+mkdir "$S"
+# tar(1), because cp(1) of FreeBSD makes a file of every hard link, and /rescue is one of a hundred and forty names.
+{ timed tar -cf - -C "$L" . && : > "$W/copied"; } | timed tar -xpf - -C "$S"
+test -e "$W/copied" || { echo "jailops: cannot read all of $L"; exit 1; }
+rm -rf "$S/.jailops" "$S/conf/default" "$D/conf/default\"""")
+"""``$S``: the world, to be written to. The templates of the memory disks are made anew at the end."""
+
+
 def _install(spec: ImageSpec, place: BuildPlace, wanted: list[str]) -> Script:
-    """With what a chroot on the build VM needs (pkg(8)). A package that wrote through a file of the world is not let pass."""
+    """With what a chroot on the build VM needs (pkg(8))."""
     return lines(
         sh("stage packages {most}", most=place.vm.timeouts.packages),
         *_repository(spec),
         sh(
-            """cp /etc/resolv.conf "$D/etc/resolv.conf"
-mount -t devfs devfs "$D/dev"
-timed env ASSUME_ALWAYS_YES=yes pkg -c "$D" install -y {wanted}
-for p in {wanted}; do timed pkg -c "$D" info -e "$p" || {{ echo "jailops: package $p is not installed"; exit 1; }}; done
-timed pkg -c "$D" clean -ay
-rm -f "$D"/var/db/pkg/repo-* "$D/etc/resolv.conf"
-umount "$D/dev"
-timed find "$L" -type f -newer "$L/.jailops/manifest.json" > "$W/spoiled"
-if test -s "$W/spoiled"; then
-  echo "jailops: $L cannot be used any more: a package has changed $(head -n 1 "$W/spoiled") in it; remove $L on the SAN"
-  exit 1
-fi""",
+            """cp /etc/resolv.conf "$S/etc/resolv.conf"
+mount -t devfs devfs "$S/dev"
+timed env ASSUME_ALWAYS_YES=yes pkg -c "$S" install -y {wanted}
+for p in {wanted}; do timed pkg -c "$S" info -e "$p" || {{ echo "jailops: package $p is not installed"; exit 1; }}; done
+timed pkg -c "$S" clean -ay
+rm -f "$S"/var/db/pkg/repo-* "$S/etc/resolv.conf"
+umount "$S/dev\"""",
             wanted=wanted,
         ),
     )
@@ -87,4 +91,4 @@ def _repository(spec: ImageSpec) -> list[Script]:
         return []
     text = f'jailops: {{ url: "{spec.package_repository.url}", enabled: yes }}\nFreeBSD: {{ enabled: no }}\n'
     put = put_file("usr/local/etc/pkg/repos/jailops.conf", text)
-    return [sh('( cd "$D" && mkdir -p usr/local/etc/pkg/repos && {put} )', put=raw(put))]
+    return [sh('( cd "$S" && mkdir -p usr/local/etc/pkg/repos && {put} )', put=raw(put))]

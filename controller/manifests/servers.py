@@ -103,7 +103,7 @@ class Timeouts(Model):
     packages: Duration = doc("Installing packages.", default=7200, written="2h")
     clone: Duration = doc("Cloning a layer by hard links, for the one on top of it.", default=3600, written="1h")
     other: Duration = doc(
-        "Each other stage: prepare, unpack, base.txz, check, hashes, configuration, archives, files, manifest, publish.",
+        "Each other stage: prepare, unpack, base.txz, check, hashes, copy, configuration, archives, files, manifest, publish.",
         default=7200,
         written="2h",
     )

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,7 +29,8 @@ from .scene import IMAGE, manifests
 
 NAME = "world-0123456789ab"
 BUILDING = f".building-{NAME}.build-vm"
-BEGUN = 'mkdir "$D/dev" "$D/bin"\nmount -t devfs devfs "$D/dev"\necho x > "$D/bin/sh"'
+BEGUN = 'mkdir -p "$W/root/dev" "$D/bin"\nmount -t devfs devfs "$W/root/dev"\necho x > "$D/bin/sh"'
+ENDED = 'umount "$W/root/dev"'
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def test_what_is_made_appears_under_its_name_at_the_end(builder: Builder) -> None:
-    status, log = builder.run(builder.script(NAME, BEGUN, 'umount "$D/dev"'))
+    status, log = builder.run(builder.script(NAME, BEGUN, ENDED))
     assert (status, log[-1]) == (0, "--- jailops: complete")
     assert builder.left() == [NAME]
     assert not (builder.work / "stage").exists()
@@ -63,11 +65,9 @@ def test_what_fails_leaves_nothing_on_the_share_and_a_log_that_ends_with_why(bui
 
 @pytest.mark.parametrize("inner", ["dev", "usr/ports"])
 def test_what_is_mounted_below_is_never_walked_into(builder: Builder, inner: str) -> None:
-    """/dev that cannot be unmounted, and something that a person has mounted there."""
-    if inner == "dev":
-        (builder.lab / "busy").touch()
+    """Something that a person has mounted there."""
     mounted = f'mkdir -p "$D/{inner}"\nmount -t nullfs /usr/ports "$D/{inner}"\necho x > "$D/{inner}/kept"'
-    status, log = builder.run(builder.script(NAME, BEGUN.partition("\n")[0], mounted, "exit 3"))
+    status, log = builder.run(builder.script(NAME, mounted, "exit 3"))
     place = builder.share / "layers" / BUILDING
     assert (status, log[-1]) == (3, f"{place} stays: it cannot be removed")
     assert (place / inner / "kept").read_text() == "x\n"
@@ -76,9 +76,88 @@ def test_what_is_mounted_below_is_never_walked_into(builder: Builder, inner: str
         f"jailops: cannot remove {place}, left by a build that was cut short; is something mounted below it?"
     )
     assert (status, (place / inner / "kept").exists()) == (1, True)
-    (builder.lab / "busy").unlink(missing_ok=True)
     (builder.lab / "mounts").write_text("")
-    assert builder.run(builder.script(NAME, BEGUN, 'umount "$D/dev"'))[0] == 0
+    assert builder.run(builder.script(NAME, BEGUN, ENDED))[0] == 0
+
+
+def test_devices_that_cannot_be_unmounted_are_never_walked_into(builder: Builder) -> None:
+    """A kill leaves the /dev of pkg's chroot mounted on the VM: the next build takes it off first, or does not begin."""
+    (builder.lab / "busy").touch()
+    device = builder.work / "stage/root/dev"
+    assert builder.run(builder.script(NAME, BEGUN, f"echo x > {device}/null\nexit 3"))[0] == 3
+    assert (builder.left(), list(builder.mounts())) == ([], [str(builder.share), str(device)])
+    status, log = builder.run(builder.script(NAME, "exit 4"))
+    stage = builder.work / "stage"
+    assert (status, log[-1]) == (
+        1,
+        f"jailops: cannot remove {stage}, left by a build that was cut short; is something mounted below it?",
+    )
+    assert (device / "null").exists()
+    (builder.lab / "busy").unlink()
+    assert builder.run(builder.script(NAME, BEGUN, ENDED))[0] == 0
+    assert list(builder.mounts()) == [str(builder.share)]
+
+
+PKG = """test "$1" = -c || exit 64
+case $3 in
+install)
+  grep -q "$2/dev" {lab}/mounts || exit 70
+  echo more >> "$2/usr/share/x"; chmod 700 "$2/bin/y"; ln -f "$2/bin/y" "$2/bin/z"
+  rm "$2/usr/share/old"; mkdir "$2/usr/share/empty"; chmod 711 "$2/usr/share"
+  echo user >> "$2/etc/passwd"; echo tool > "$2/usr/local/tool"; ln -s tool "$2/usr/local/alias" ;;
+esac"""
+
+
+def test_no_package_can_write_to_a_file_of_the_world(builder: Builder) -> None:
+    """Nor change its mode: it has a copy, and what differs then is the layer's own. The rest is shared."""
+    builder.tool("pkg", PKG.format(lab=builder.lab))
+    builder.tool("cp", 'case $1 in /etc/resolv.conf) : > "$2" ;; *) exec /bin/cp "$@" ;; esac')
+    builder.tool(
+        "tar", 'for a; do shift; test "$a" != -n || a=--no-recursion; set -- "$@" "$a"; done; exec /bin/tar "$@"'
+    )
+    desired = manifests(())
+    made_of, spec = inputs(desired, IMAGE), desired.images[IMAGE].spec
+    made = (
+        'cd "$D"\nmkdir -p bin dev etc usr/share usr/local var .jailops\n'
+        "echo y > bin/y\nchmod 555 bin/y\nln bin/y bin/hard\nln -s y bin/soft\n"
+        "for f in x old same; do echo $f > usr/share/$f; done\n"
+        'echo root > etc/passwd\ntemplates\nentries "$D" "$W/own"\nhashes "$D" "$W/own" "$D/.jailops/files"'
+    )
+    world = f"world-{made_of.world_key}"
+    facts = manifest({"layer": "world", "key": made_of.world_key}, Script(":"))
+    assert builder.run(builder.script(world, made, facts))[0] == 0
+    below = builder.share / "layers" / world
+    before = looks(below)
+    status, log = builder.run(builder.here(packages_script(spec, builder.place, made_of)))
+    assert (status, log[-1]) == (0, "--- jailops: complete"), log
+    assert looks(below) == before
+    layer = builder.share / "layers" / f"packages-{made_of.packages_key}"
+    after = looks(layer)
+    new = {"usr/share/x", "bin/y", "bin/z", "usr/local/tool", "usr/local/alias"}
+    new |= {"bin/hard", "etc/passwd", "conf/default/etc/passwd"}
+    assert before.keys() - after.keys() == {"usr/share/old"}
+    assert {path for path in after if after[path] != before.get(path)} - OURS == new
+    assert (layer / "usr/share/x").read_text() == "x\nmore\n"
+    assert [stat.S_IMODE((layer / path).stat().st_mode) for path in ("bin/y", "bin/hard", "usr/share")] == [
+        0o700,
+        0o700,
+        0o711,
+    ]
+    assert ((layer / "usr/share/empty").is_dir(), (layer / "etc/resolv.conf").exists()) == (True, False)
+    assert (builder.left(), list(builder.mounts())) == (sorted([world, layer.name]), [str(builder.share)])
+    assert not (builder.work / "stage").exists()
+
+
+OURS = {".jailops/files", ".jailops/manifest.json"}
+
+
+def looks(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Inode, mode and content of whatever is no directory, by path."""
+    return {
+        str(path.relative_to(root)): (path.lstat().st_ino, path.lstat().st_mode, path.read_bytes())
+        for path in root.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
 
 
 def test_a_build_that_is_stopped_unmounts_and_leaves_the_rest_to_retention(builder: Builder) -> None:
@@ -102,7 +181,7 @@ def test_what_a_killed_build_leaves_is_removed_by_the_next_one(builder: Builder)
     until(lambda: builder.look(NAME).state == "lost")
     assert builder.left() == [BUILDING]
     assert builder.run(builder.script(NAME, 'test ! -e "$D/bin"\nmkdir "$D/bin"'))[0] == 0
-    assert builder.left() == [NAME]
+    assert (builder.left(), list(builder.mounts())) == ([NAME], [str(builder.share)])
 
 
 HASHES = 'mkdir "$D/.jailops" "$D/bin"\necho x > "$D/bin/sh"\nstage hashes\nentries "$D" "$W/own"\n'
