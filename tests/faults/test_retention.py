@@ -166,6 +166,8 @@ async def test_a_generation_takes_its_directories_and_lists_as_well(play: Play) 
     assert generations(play) == before
     furnish.fill(machine, free=2**30, total=2**31)
     await play.until("it is built", lambda: generations(play) - before, within=120)
+    (new,) = generations(play) - before
+    await play.until("it is published", lambda: new in json.dumps(play.look("boot-server")["dhcp"]), within=120)
 
 
 async def test_a_share_that_gets_full_in_the_middle_of_a_build(play: Play) -> None:
