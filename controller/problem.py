@@ -38,7 +38,7 @@ class Problem:
 
     def __str__(self) -> str:
         subject = ": ".join(part for part in (str(self.origin), self.object, self.field) if part)
-        hint = f"; did you mean {quoted(self.suggestion)}?" if self.suggestion else ""
+        hint = f"; did you mean {quoted(self.suggestion)}?" if self.suggestion not in ("", self.expected) else ""
         return f"{subject}: found {self.found}, expected {self.expected}{hint}"
 
 
