@@ -56,7 +56,8 @@ def _problem(detail: ErrorDetails, subject: Subject) -> Problem:
     is_key = detail["loc"][-1:] == ("[key]",) or detail["type"] == "extra_forbidden"
     context = detail.get("ctx", {})
     field = (*(step for step in detail["loc"] if step != "[key]"), *context.get("at", ()))
-    expected, suggestion = _expected(detail, field, subject)
+    word = field[-1] if is_key else value_at(subject.tree.value, field)
+    expected, suggestion = _expected(detail, field, subject, word)
     found = context.get("found") or (quoted(str(field[-1])) if is_key else _found(subject.tree, field))
     if detail["type"] == "extra_forbidden":
         found = f"the unknown field {found}"
@@ -79,18 +80,17 @@ def _found(tree: Tree, field: Path) -> str:
     return shown(value)
 
 
-def _expected(detail: ErrorDetails, field: Path, subject: Subject) -> tuple[str, str]:
-    """What is expected, and what was meant."""
+def _expected(detail: ErrorDetails, field: Path, subject: Subject, word: object) -> tuple[str, str]:
+    """What is expected, and what was meant by `word`: the key, where it is the key that is wrong, or else the value."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == WRONG:
         return context["expected"], context["suggestion"]
     if kind == "extra_forbidden":
         known = at(subject.kind, field[:-1]).get("properties", {})
-        return listed(known), nearest(str(field[-1]), known)
+        return listed(known), nearest(str(word), known)
     if kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
-        value = value_at(subject.tree.value, field)
-        return listed(words), nearest(value if isinstance(value, str) else str(field[-1]), words)
+        return listed(words), nearest(word, words) if isinstance(word, str) else ""
     return _shape(kind, field, subject), ""
 
 
