@@ -128,7 +128,8 @@ def _root(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
     image, san = world.image.get(host.spec.image), world.san.get(host.spec.san)
     if image is None or san is None:
         return
-    if image.spec.san != host.spec.san:
+    kept = image.spec.san in world.san or world.may_exist("San", image.spec.san)
+    if kept and image.spec.san != host.spec.san:
         expected = f"{quoted(image.spec.san)}, where {image} is kept ({image.at('spec', 'san')})"
         yield problem(host, ("spec", "san"), quoted(host.spec.san), expected)
     path = f"{san.spec.nfs.address}:{san.spec.nfs.root}/images/{image.name}/{GENERATION}"
