@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 
 from controller.encode.text import GrammarError
 
@@ -18,9 +19,15 @@ _SRC_LINE = re.compile(rf"(?P<knob>{_KNOB.pattern})=yes")
 _MAKE_LINE = re.compile(rf"(?P<name>{_OPTION.pattern})\?=(?P<value>{_VALUE.pattern})")
 
 _KERNEL_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_KERNEL_WORD = re.compile(
-    r"include|ident|maxusers|profile|hints|env|envvar|(?:no)?(?:machine|cpu|options?|devices?|makeoptions?)"
+_REVOCABLE = ("cpu", "option", "options", "device", "devices", "makeoption", "makeoptions")
+_KERNEL_WORDS = (
+    *_REVOCABLE,
+    *(f"no{word}" for word in _REVOCABLE),
+    *("include", "files", "ident", "machine", "maxusers", "profile", "hints", "env", "envvar"),
 )
+_SHOWN = 60
+"""Characters of a word that a problem shows."""
+
 _INCLUDABLE = re.compile(r'"?[A-Za-z0-9_][A-Za-z0-9_.-]*"?')
 
 
@@ -86,15 +93,20 @@ def _name_problems(name: str, statements: tuple[tuple[int, list[str]], ...]) -> 
         yield f"no ident line: add 'ident {name}'"
     for number, given in idents:
         if given != [name]:
-            yield f"line {number}: ident is {' '.join(given) or 'empty'}, but the configuration is named {name}"
+            yield f"line {number}: ident is {_plain(' '.join(given)) or 'empty'}, but the configuration is named {name}"
 
 
 def _word_problems(statements: tuple[tuple[int, list[str]], ...]) -> Iterator[str]:
     for number, words in statements:
-        if not _KERNEL_WORD.fullmatch(words[0]):
-            yield f"line {number}: {words[0]} is not a word of config(5)"
+        if words[0] not in _KERNEL_WORDS:
+            meant = "".join(f" ({word} is)" for word in get_close_matches(words[0][:_SHOWN], _KERNEL_WORDS, n=1))
+            yield f"line {number}: {_plain(words[0])} is not a word of config(5){meant}"
         elif words[0] == "include" and (len(words) != 2 or not _INCLUDABLE.fullmatch(words[1])):
             yield f"line {number}: include takes the name of one configuration beside this one"
+
+
+def _plain(text: str) -> str:
+    return text[:_SHOWN].encode("ascii", "backslashreplace").decode()
 
 
 def _diskless_problems(statements: tuple[tuple[int, list[str]], ...]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import ConfigDict, model_validator
 
+from controller.encode.srcconf import kernel_config_problems
 from controller.manifests.base import Document, Metadata, Model, SecretRef, Unique, Without, doc
 from controller.manifests.network import AuthorizedKey
 from controller.manifests.scalar import Refused, Scalar, parsed, whole, wrong
@@ -130,26 +131,8 @@ class Source(Model):
         return self
 
 
-_CLIENT: Final = ("NFSCL", "NFS_ROOT")
-
-
-def _statements(config: str) -> list[list[str]]:
-    lines = (line.partition("#")[0].split() for line in config.splitlines())
-    return [line for line in lines if line]
-
-
-def _boots_diskless(config: str) -> bool:
-    """Whether a kernel configuration has the NFS client and can use it as root (diskless(8), sys/conf/NOTES)."""
-    has: set[str] = set()
-    for keyword, *rest in _statements(config):
-        options = {word.partition("=")[0] for word in " ".join(rest).replace(",", " ").split()}
-        if keyword == "include" and "GENERIC" in options:
-            has.update(_CLIENT)
-        elif keyword == "options":
-            has |= options
-        elif keyword == "nooptions":
-            has -= options
-    return has.issuperset(_CLIENT)
+_MOST_PROBLEMS: Final = 8
+"""Of one configuration, that a message tells."""
 
 
 class Kernel(Model):
@@ -175,12 +158,10 @@ class Kernel(Model):
             return self
         if self.name == "GENERIC":
             raise wrong("a name other than GENERIC for a configuration of your own", at=("name",))
-        if not _boots_diskless(self.config):
-            raise wrong(
-                "'include GENERIC', or 'options NFSCL' and 'options NFS_ROOT'",
-                at=("config",),
-                found="a kernel that cannot have its root on NFS",
-            )
+        problems = kernel_config_problems(self.name, self.config)
+        if problems:
+            expected = "a configuration of which config(8) makes a kernel that has its root on NFS"
+            raise wrong(expected, at=("config",), found="; ".join(problems[:_MOST_PROBLEMS]))
         return self
 
 
