@@ -154,12 +154,15 @@ def history(
     output: Output = "text",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many passes.")] = 20,
     revision: Annotated[str, typer.Option("--revision", help="Only passes for this commit.")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Also passes that did nothing and came to the same as the one before.")
+    ] = False,
 ) -> None:
     """Show what was done, newest first. The same stands on the commits: git log --notes=jailops."""
     if revision and (len(revision) < 4 or set(revision) - _HEX):
         _fail(f"cannot look for {revision}: give a commit id, or at least its first four digits", 2)
     with _store(_load(config)) as store:
-        passes = store.passes(limit, revision)
+        passes = store.passes(limit, revision, repeats=every)
     if revision and not passes:
         missing = f"no pass is known for a commit {revision}"
         _fail(f"{missing}: it was refused, a later one came with it, or it is not of this site", 1)

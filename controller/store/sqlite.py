@@ -37,6 +37,11 @@ _ERRORS = (sqlite3.Error, UnicodeError)
 """What a file can raise: in a damaged one even SQLite's own message may be no text."""
 KEPT = 24 * 3600.0
 """Seconds that what was put back is remembered."""
+_REPEATS = (
+    "(json_array_length(pass.record, '$.outcomes') = 0 AND (pass.revision, pass.said) IS "
+    "(SELECT before.revision, before.said FROM pass AS before WHERE before.id < pass.id ORDER BY before.id DESC LIMIT 1))"
+)
+"""A pass that did nothing and came to the very same as the one before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +251,11 @@ class Store:
 
     # -- passes and statuses --------------------------------------------------------------------------------------
 
-    def record(self, record: Record, keep: int = 10_000) -> int:
-        """Keep a pass, without its statuses: those of the last one have a table of their own."""
+    def record(self, record: Record, keep: int = 10_000, repeats: int = 1_000) -> int:
+        """Keep a pass, without its statuses: those of the last one have a table of their own.
+
+        Passes that only repeat the one before are kept for the last `repeats` numbers: they push out no act of last week.
+        """
         with self._writing() as db:
             cursor = db.execute(
                 "INSERT INTO pass (revision, result, started, seconds, said, record) VALUES (?, ?, ?, ?, ?, ?)",
@@ -261,16 +269,17 @@ class Store:
                 ),
             )
             number = int(cursor.lastrowid or 0)
-            db.execute("DELETE FROM pass WHERE id <= ?", (number - keep,))
+            db.execute(f"DELETE FROM pass WHERE id = ? AND {_REPEATS}", (number - repeats,))
+            db.execute("DELETE FROM pass WHERE id <= (SELECT id FROM pass ORDER BY id DESC LIMIT 1 OFFSET ?)", (keep,))
             db.execute("DELETE FROM journal WHERE id <= (SELECT max(id) FROM journal) - ?", (keep,))
         return number
 
-    def passes(self, limit: int = 20, revision: str = "") -> list[PastPass]:
-        """The newest first."""
-        where, values = ("WHERE revision LIKE ?", (f"{revision}%", limit)) if revision else ("", (limit,))
+    def passes(self, limit: int = 20, revision: str = "", *, repeats: bool = True) -> list[PastPass]:
+        """The newest first; without `repeats` none that did nothing and came to the same as the one before it."""
         rows = self._rows(
-            f"SELECT id, revision, result, started, seconds, said, record FROM pass {where} ORDER BY id DESC LIMIT ?",
-            values,
+            "SELECT id, revision, result, started, seconds, said, record FROM pass "
+            f"WHERE revision LIKE ? AND (? OR NOT {_REPEATS}) ORDER BY id DESC LIMIT ?",
+            (f"{revision}%", repeats, limit),
         )
         return [PastPass(row[0], row[1], row[2], row[3], row[4], row[5], self._loaded(row[6])) for row in rows]
 

@@ -79,6 +79,35 @@ def test_a_record_comes_back_as_it_was(path: Path) -> None:
     assert Store(path).passes(revision="bbbb") == []
 
 
+def a_quiet(said: str = "converged: nothing to do", revision: str = "a" * 40) -> Record:
+    return Record(revision, "Ann", "a jail", "interval", 10.0, 2.0, said, "converged")
+
+
+def test_passes_that_only_repeat_are_not_told_again_and_go_first(path: Path) -> None:
+    with Store(path) as store:
+        told = [
+            store.record(one)
+            for one in (
+                a_record(),
+                a_quiet(),
+                a_quiet("held: nothing to do, 1 unknown"),
+                a_quiet(),
+                a_record(),
+                a_record(),
+            )
+        ]
+        assert [one.id for one in store.passes(repeats=False)] == told[::-1]
+        repeats = [store.record(a_quiet("converged: 1 done")) for _ in range(3)]
+        assert [one.id for one in store.passes(repeats=False)] == told[::-1]
+        assert [one.id for one in store.passes(2)] == repeats[:0:-1]
+        other = store.record(a_quiet("converged: 1 done", "b" * 40))
+        assert [one.id for one in store.passes(1, "b", repeats=False)] == [other]
+        kept = [store.record(a_quiet(), repeats=2) for _ in range(9)]
+        assert [one.id for one in store.passes(5)] == [*kept[:-3:-1], kept[0], other, repeats[1]]
+        last = store.record(a_quiet(), keep=3, repeats=2)
+        assert [one.id for one in store.passes()] == [last, kept[-1], kept[0]]
+
+
 def test_since_moves_only_with_the_state(path: Path) -> None:
     with Store(path) as store:
         store.set_statuses([Status(REF, "Waiting", "x")], 1.0)
