@@ -340,3 +340,5 @@ class Record:
     """What operators have pinned, why and to what."""
     signer: str = ""
     """Who signed the commit, with the key; empty where no signatures are asked for."""
+    later: tuple[str, ...] = ()
+    """What is planned and needs something else first, each with its object."""

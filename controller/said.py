@@ -45,6 +45,7 @@ def record(
         unmanaged=_unmanaged(list(statuses.values()), wanted.desired),
         statuses=tuple(statuses[ref] for ref in sorted(statuses)),
         signer=wanted.signer,
+        later=tuple(f"{one.change.ref}: {one.summary} ({one.change.cause})" for one in plan.later),
     )
 
 
@@ -104,7 +105,7 @@ _WORDS: Mapping[State, str] = {
 
 
 def note(record: Record) -> str:
-    """The audit entry for `git log --notes=jailops`: what was asked, done, refused and left, with seconds."""
+    """The audit entry for `git log --notes=jailops`: what was asked, done, planned for later, refused and left, with seconds."""
     lines = [f"{record.said} [{record.trigger}, {record.seconds:.1f} s]"]
     lines += [f"  signed by     {record.signer}"] * bool(record.signer)
     for one in record.outcomes:
@@ -113,6 +114,7 @@ def note(record: Record) -> str:
         for step in one.steps:
             status = "end not seen" if step.status is None else f"exit {step.status}"
             lines.append(f"    - {step.label} on {step.host}: {status}, {step.seconds:.1f} s")
+    lines += [f"  then          {planned}" for planned in record.later]
     lines += [f"  refused       {message}" for message in record.refused]
     lines += [f"  pinned        {message}" for message in record.pinned]
     lines += [f"  {why:<13} {names}: {message}" for why, names, message, _ in grouped(record.held)]

@@ -561,7 +561,7 @@ def record_of(data: Mapping[str, Any]) -> Record:
         for one in data["outcomes"]
     )
     held = tuple(Hold(**{**one, "ref": Ref(**one["ref"])}) for one in data["held"])
-    plain = {name: tuple(data.get(name, ())) for name in ("refused", "unmanaged", "pinned")}
+    plain = {name: tuple(data.get(name, ())) for name in ("refused", "unmanaged", "pinned", "later")}
     hosts = tuple(
         Hops(**{**one, "failed": _tuple(one["failed"]), "marked": _tuple(one.get("marked"))})
         for one in data.get("hosts", ())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from controller import said
 from controller.diff import Verdict
 from controller.graph import Desired
-from controller.model import Outcome, PassResult, Plan, Ref, Result, State, Status
+from controller.model import Action, Change, Outcome, PassResult, Plan, Ref, Resource, Result, State, Status
 from controller.revision import Wanted
 
 NO = "it removes 9 hosts"
@@ -38,6 +40,15 @@ def test_what_a_pass_came_to_is_the_worst_that_holds(
     outcomes = [Outcome(NODE, "act", "new", outcome, "no")]
     record = said.record(wanted, "test", Verdict((), (), statuses, {}), Plan(), outcomes, 0.0, 0.0)
     assert (record.result, record.said, record.refused) == (result, sentence, refused)
+
+
+def test_the_note_lists_what_is_planned_for_later() -> None:
+    change = Change(Resource(Ref("jail", "a/web"), "a", None), {"running": True}, None, "new")
+    later = Action(change, "create jail web on a", "it does not exist", "none", cast(Any, None))
+    wanted = Wanted("0" * 40, "a", "s", 0.0, Desired())
+    record = said.record(wanted, "push", Verdict((), (), {}, {}), Plan(later=(later,)), (), 0.0, 0.0)
+    assert record.later == ("jail/a/web: create jail web on a (new)",)
+    assert said.note(record).splitlines()[1:] == ["  then          jail/a/web: create jail web on a (new)"]
 
 
 def listed(*statuses: Status) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.errors import Stall
-from controller.model import Action, Change, Outcome, Record, Ref, Resource, Status, StepResult
+from controller.model import Action, Change, Outcome, PassResult, Record, Ref, Resource, Status, StepResult
 from controller.store import Store, Trouble, record_of
 
 REF = Ref("jail", "node1/web")
@@ -25,9 +25,10 @@ def action() -> Action:
     return Action(CHANGE, "create jail web", "it does not exist", "none", lambda: iter(()))  # type: ignore[arg-type, return-value]
 
 
-def a_record(result: str = "converged") -> Record:
+def a_record(result: PassResult = "converged") -> Record:
     outcome = Outcome(REF, "create", "new", "done", steps=(StepResult("ezjail-admin create", "node1", 0, 1.5),))
-    return Record("a" * 40, "Ann", "a jail", "push", 10.0, 2.0, "converged: 1 done", result, (outcome,))  # type: ignore[arg-type]
+    later = ("jail/node1/db: create jail db (new)",)
+    return Record("a" * 40, "Ann", "a jail", "push", 10.0, 2.0, "converged: 1 done", result, (outcome,), later=later)
 
 
 def test_a_claim_survives_a_crash_before_any_proof(path: Path) -> None:
