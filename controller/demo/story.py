@@ -61,7 +61,7 @@ class _Teller:
     def say(self, text: str) -> None:
         self.console.print(f"  {text}", markup=False)
 
-    async def until(self, what: str, true: Callable[[], bool | Awaitable[bool]], seconds: float = 45.0) -> None:
+    async def until(self, what: str, true: Callable[[], bool | Awaitable[bool]], seconds: float = 180.0) -> None:
         """Wait until something is true on the site. Raises Untrue."""
         deadline = monotonic() + seconds
         while True:
