@@ -163,9 +163,11 @@ def record(console: Console, made: Record) -> None:
     for message in made.refused:
         console.print("[red]refused[/]", end=" ")
         console.print(message, markup=False)
-    for why, names, message, _ in grouped(made.held):
+    for why, names, message, hint in grouped(made.held):
         console.print(f"[yellow]{why:<7}[/] {names}:", end=" ")
         console.print(message, markup=False)
+        if hint:
+            console.print(f"       what you can do: {hint}", markup=False)
     console.print(made.said, markup=False)
 
 
