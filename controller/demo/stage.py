@@ -186,7 +186,8 @@ class Stage:
     def shell(self, name: str) -> str:
         """A command that opens a root shell on a simulated machine."""
         end = self.site.endpoints[name]
-        return f"ssh -i {self.site.client_key} -p {end.port} -o StrictHostKeyChecking=no root@{end.host}   # {name}"
+        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        return f"ssh -i {self.site.client_key} -p {end.port} {options} root@{end.host}   # {name}"
 
     # -- setting up -------------------------------------------------------------------------------------------------
 
