@@ -135,7 +135,7 @@ async def test_plan_shows_and_changes_nothing(play: Play) -> None:
     assert f"then jail/{SECOND}/cache create jail cache on {SECOND}\n" in said.out
     assert f"    new: it does not exist, jails/{SECOND}.yaml:" in said.out
     data = (await play.jailops("plan", "--output", "json")).data
-    assert set(data) == {"revision", "refused", "gitError", "changed", "now", "later", "held", "ready"}
+    assert set(data) == {"revision", "refused", "gitError", "questions", "changed", "now", "later", "held", "ready"}
     assert [(one["object"], [each["input"] for each in one["fields"]]) for one in data["changed"]] == [
         (f"Jail/{SECOND}/web", ["hostname"])
     ]
