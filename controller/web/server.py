@@ -69,10 +69,15 @@ def application(registry: CollectorRegistry, health: Health, clock: Callable[[],
         return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
     async def readyz(_: Request) -> Response:
-        why = health.store or ("" if health.ready else "no pass has ended yet")
+        why = health.store or ("" if health.ready else _waits(health))
         return PlainTextResponse(f"{why or 'ok'}\n", 503 if why else 200)
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+
+
+def _waits(health: Health) -> str:
+    """Why no pass has made us ready yet: `last_pass` also moves with one that ended in an error."""
+    return "no pass has gone well yet: the log says why" if health.last_pass else "no pass has ended yet"
 
 
 class Server(uvicorn.Server):

@@ -92,6 +92,8 @@ async def test_readyz_waits_for_the_first_pass_and_healthz_does_not() -> None:
     health = Health(started=1000.0)
     assert await page(health, "/readyz", 1001.0) == (503, "no pass has ended yet\n")
     assert await page(health, "/healthz", 1001.0) == (200, "ok\n")
+    health.last_pass = 1000.5
+    assert await page(health, "/readyz", 1001.0) == (503, "no pass has gone well yet: the log says why\n")
     health.ready = True
     assert await page(health, "/readyz", 1001.0) == (200, "ok\n")
 
