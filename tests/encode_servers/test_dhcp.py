@@ -249,3 +249,12 @@ def test_real_dhcpd_complains_where_we_say(tmp_path: Path) -> None:
     answer = judged(tmp_path, written)
     assert answer.returncode == 1
     assert dhcpd.parse_errors(answer.stderr)[0] == (f"{tmp_path}/jailops.conf", 6, "semicolon expected.")
+
+
+def test_the_main_file_of_a_real_boot_server_is_read() -> None:
+    main = (Path(__file__).parents[1] / "cases/transcripts/pxe/dhcpd.conf").read_text()
+    assert dhcpd.foreign(main) == (Foreign("disklessfreebsdbox", "12:34:56:78:90:ab", ("198.51.100.50",)),)
+    assert dhcpd.pools(main) == ()
+    assert dhcpd.pools(
+        main.replace("routers 198.51.100.1; }", "routers 198.51.100.1; range 198.51.100.100 198.51.100.199; }")
+    ) == (("198.51.100.100", "198.51.100.199"),)
