@@ -178,7 +178,8 @@ def _envelope(path: str, tree: Tree, raw: Mapping[str, Any], kind: str) -> tuple
     for field_name, known in _VALUES.items():
         value = raw.get(field_name, NOTHING)
         if value not in known:
-            meant = nearest(value, known) if isinstance(value, str) else ""
+            # Where only one value is expected, to suggest it says it twice.
+            meant = nearest(value, known) if isinstance(value, str) and len(known) > 1 else ""
             found.append(problem(field_name, shown(value), listed(known), meant))
     if not kind:
         for key in (one for one in raw if one not in _FIELDS):
