@@ -246,7 +246,7 @@ async def test_C7_metrics_that_break_do_not_make_a_pass_fail(app: Site_) -> None
         record = await one_pass(made)
     assert record is not None
     assert record.result == "converged"
-    assert log[-2]["event"] == "metrics not brought up to date: this is a fault of jailops"
+    assert "metrics not brought up to date: this is a fault of jailops" in [one["event"] for one in log]
 
 
 @pytest.mark.parametrize("where", ["fetch", "snapshot", "accept", "write_note"])

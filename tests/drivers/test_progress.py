@@ -29,7 +29,12 @@ ROWS = [
     (COMPILED, INSTALLED, "base.txz", 90),
     (COMPILED, "--- jailops: prepare\n--- jailops: source\n--- jailops: installworld\n", "installworld", 79),
     (UNPACKED, "--- jailops: prepare\n--- jailops: sets\n--- jailops: unpack\n", "unpack", 53),
-    (recipe_packages.STAGES, "--- jailops: prepare\n--- jailops: clone\n--- jailops: packages\n", "packages", 18),
+    (
+        recipe_packages.STAGES,
+        "--- jailops: prepare\n--- jailops: clone\n--- jailops: copy\n--- jailops: packages\n",
+        "packages",
+        29,
+    ),
     (
         recipe_image.STAGES,
         "--- jailops: prepare\n--- jailops: clone\n--- jailops: configuration\n",
