@@ -165,7 +165,6 @@ class Metrics:
         unknown = [one.ref for one in statuses if one.state == "Unknown"]
         _only(self._unknown, {(ref.kind, ref.name, hosts[ref]): 1.0 for ref in unknown})
         others = {(one.ref.kind, name) for one in statuses for name in one.detail.get("unmanaged", ())}
-        others = {(kind, name) for kind, name in others if name in record.unmanaged}
         unmanaged = Tally(kind for kind, _ in others)
         _only(self._unmanaged, {(kind,): float(unmanaged[kind]) for kind in kinds})
         layers = {(one.ref.name, one.ref.kind): one for one in statuses if one.ref.kind in LAYERS}

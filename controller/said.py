@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from controller.diff import Verdict, held_status
 from controller.encode.names import safename
@@ -30,6 +31,7 @@ def record(
     for hold in plan.held:
         statuses[hold.ref] = held_status(statuses[hold.ref], hold)
     result = _result(wanted, list(statuses.values()), outcomes)
+    unmanaged = _unmanaged(list(statuses.values()), wanted.desired)
     return Record(
         revision=wanted.revision,
         author=wanted.author,
@@ -42,8 +44,8 @@ def record(
         outcomes=tuple(outcomes),
         held=plan.held,
         refused=wanted.refused,
-        unmanaged=_unmanaged(list(statuses.values()), wanted.desired),
-        statuses=tuple(statuses[ref] for ref in sorted(statuses)),
+        unmanaged=unmanaged,
+        statuses=tuple(_of_nobody(statuses[ref], unmanaged) for ref in sorted(statuses)),
         signer=wanted.signer,
         later=tuple(f"{one.change.ref}: {one.summary} ({one.change.cause})" for one in plan.later),
     )
@@ -62,6 +64,14 @@ def _unmanaged(statuses: Sequence[Status], desired: Desired) -> tuple[str, ...]:
         ends = tuple(f"{mark}{host}" for host in hosts)
         ours |= {name for name in found if name.startswith(f"{kind} ") and name.rpartition(" on ")[0].endswith(ends)}
     return tuple(sorted(found - ours))
+
+
+def _of_nobody(status: Status, unmanaged: Sequence[str]) -> Status:
+    """With what is nobody's of ours alone."""
+    if "unmanaged" not in status.detail:
+        return status
+    seen = [name for name in status.detail["unmanaged"] if name in unmanaged]
+    return replace(status, detail={**status.detail, "unmanaged": seen})
 
 
 def _result(wanted: Wanted, statuses: Sequence[Status], outcomes: Sequence[Outcome]) -> PassResult:

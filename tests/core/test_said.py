@@ -9,7 +9,7 @@ import pytest
 from controller import said
 from controller.diff import Verdict
 from controller.graph import Desired
-from controller.model import Action, Change, Outcome, PassResult, Plan, Ref, Resource, Result, State, Status
+from controller.model import Action, Change, Outcome, PassResult, Plan, Record, Ref, Resource, Result, State, Status
 from controller.revision import Wanted
 
 NO = "it removes 9 hosts"
@@ -51,19 +51,27 @@ def test_the_note_lists_what_is_planned_for_later() -> None:
     assert said.note(record).splitlines()[1:] == ["  then          jail/a/web: create jail web on a (new)"]
 
 
-def listed(*statuses: Status) -> tuple[str, ...]:
+def listed(*statuses: Status) -> Record:
     verdict = Verdict((), (), {one.ref: one for one in statuses}, {})
     wanted = Wanted("0" * 40, "a", "s", 0.0, Desired())
-    return said.record(wanted, "test", verdict, Plan(), (), 0.0, 0.0).unmanaged
+    return said.record(wanted, "test", verdict, Plan(), (), 0.0, 0.0)
 
 
 def test_another_object_of_ours_is_not_somebody_elses() -> None:
     iqn = "iqn.2026-11.org.example"
-    assert listed(
+    record = listed(
         Status(Ref("lun", "a"), "Ready", detail={"unmanaged": [f"target {iqn}:b on san", f"target {iqn}:old on san"]}),
         Status(Ref("lun", "b"), "Stalled", detail={"unmanaged": ["volume /v/a on san", "volume /v/xb on san"]}),
         Status(Ref("lun", "gone"), "Retired", detail={"unmanaged": ["volume /v/b on san", "volume /v/gone on san"]}),
         Status(Ref("base", "a"), "Ready", detail={"unmanaged": ["jail web_example_org on a", "jail hand on a"]}),
         Status(Ref("node", "a"), "Ready", detail={"unmanaged": ["jail hand on a"]}),
         Status(Ref("jail", "a/web.example.org"), "Retired"),
-    ) == ("jail hand on a", f"target {iqn}:old on san", "volume /v/xb on san")
+    )
+    assert record.unmanaged == ("jail hand on a", f"target {iqn}:old on san", "volume /v/xb on san")
+    assert {str(one.ref): one.detail["unmanaged"] for one in record.statuses if one.detail} == {
+        "base/a": ["jail hand on a"],
+        "lun/a": [f"target {iqn}:old on san"],
+        "lun/b": ["volume /v/xb on san"],
+        "lun/gone": [],
+        "node/a": ["jail hand on a"],
+    }
