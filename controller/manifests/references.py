@@ -1,18 +1,21 @@
 """Names lead somewhere: references resolve, the start order has no circle, what belongs together agrees.
 
-Pure cross-checks. A name that may be that of a document which is not valid leads somewhere, too.
+Pure cross-checks. A name that may be that of a document which is not valid leads somewhere, too; and where the names in such
+a document lead is judged as well, as far as they are good by themselves.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from controller.encode.names import safename
 from controller.manifests.base import SPREAD
-from controller.manifests.load import AnyManifest, Manifest
+from controller.manifests.draft import LEADS
+from controller.manifests.load import Manifest
 from controller.manifests.models import HostSpec, ImageSpec, JailSpec
-from controller.manifests.world import World, problem, taken
+from controller.manifests.world import Declared, World, problem, taken
 from controller.problem import Problem, nearest, quoted
 from controller.trees import Path
 
@@ -24,13 +27,12 @@ GENERATION = "0" * 12
 
 _SHOWN = 8
 
+_NUMBER = re.compile(r"\d+")
+
 
 def references(world: World) -> Iterator[Problem]:
+    yield from _names(world)
     for image in world.images:
-        yield from _named(
-            world, image, ("spec", "buildVM"), image.spec.build_vm, "BuildVM", {one.name for one in world.build_vms}
-        )
-        yield from _named(world, image, ("spec", "san"), image.spec.san, "San", world.san)
         yield from _canaries(world, image)
     for host in world.hosts:
         yield from _host(world, host)
@@ -40,9 +42,11 @@ def references(world: World) -> Iterator[Problem]:
         here[jail.spec.host].add(jail.name)
         roots[jail.spec.host] |= {jail.name: jail.name, safename(jail.name): jail.name}
     for jail in world.jails:
-        yield from _named(world, jail, ("spec", "host"), jail.spec.host, "Host", world.host)
-        yield from _after(world, jail, here[jail.spec.host])
+        yield from _after(world, jail, jail.spec.host, enumerate(jail.spec.after), here[jail.spec.host])
         yield from _mounts(world, jail, roots[jail.spec.host])
+    for draft in world.drafts:
+        if draft.kind == "Jail" and draft.host:
+            yield from _after(world, draft, draft.host, draft.listed("spec", "after"), here[draft.host])
     yield from _spread(world)
     yield from _circles(world)
     yield from _one_ezjail(world)
@@ -96,22 +100,52 @@ def _ruleset(number: int | None) -> str:
     return "none" if number is None else str(number)
 
 
-def _named(
-    world: World, one: AnyManifest, path: Path, name: str, kind: str, valid: Collection[str]
-) -> Iterator[Problem]:
-    if name not in valid and not world.may_exist(kind, name):
-        known = {*valid, *(draft.name for draft in world.drafts if draft.kind == kind)}
-        there = f"there is {', '.join(sorted(known)[:_SHOWN])}" if known else "there is none"
-        more = ", …" if len(known) > _SHOWN else ""
-        expected = f"the name of an existing {kind} ({there}{more})"
-        yield problem(one, path, quoted(name), expected, nearest(name, known))
+def _names(world: World) -> Iterator[Problem]:
+    """The fields that name an object of another kind, also of documents that are not valid."""
+    valid: dict[str, set[str]] = defaultdict(set)
+    for one in (*world.servers, *world.images, *world.hosts):
+        valid[one.kind].add(one.name)
+    for declared, path, name, kind in _leads(world):
+        known = {*valid[kind], *(draft.name for draft in world.drafts if draft.kind == kind and draft.name)}
+        if name not in valid[kind] and _leads_nowhere(world, kind, name, known):
+            there = f"there is {', '.join(sorted(known)[:_SHOWN])}" if known else "there is none"
+            more = ", …" if len(known) > _SHOWN else ""
+            expected = f"the name of an existing {kind} ({there}{more})"
+            yield problem(declared, path, quoted(name), expected, nearest(name, known))
+
+
+def _leads(world: World) -> Iterator[tuple[Declared, Path, str, str]]:
+    """Who names, where, what name, of which kind."""
+    for image in world.images:
+        yield image, ("spec", "buildVM"), image.spec.build_vm, "BuildVM"
+        yield image, ("spec", "san"), image.spec.san, "San"
+    for host in world.hosts:
+        yield host, ("spec", "image"), host.spec.image, "Image"
+        yield host, ("spec", "bootServer"), host.spec.boot_server, "BootServer"
+        yield host, ("spec", "san"), host.spec.san, "San"
+    for jail in world.jails:
+        yield jail, ("spec", "host"), jail.spec.host, "Host"
+    for draft in world.drafts:
+        for path, kind in LEADS.get(draft.kind, {}).items():
+            if path in draft.said:
+                yield draft, path, draft.said[path], kind
+
+
+def _leads_nowhere(world: World, kind: str, name: str, known: Collection[str], host: str = "") -> bool:
+    """Of a name that no valid object has. What could not be read may declare it, unless it is a known one mistyped."""
+    if any(draft.may_be(kind, name, host) for draft in world.drafts if draft.kind or draft.name):
+        return False
+    return not world.may_exist(kind, name, host) or _mistyped(name, known)
+
+
+def _mistyped(name: str, known: Collection[str]) -> bool:
+    """Whether a name is one of `known` with a slip. Names that differ by their numbers alone are siblings."""
+    meant = nearest(name, known)
+    return bool(meant) and _NUMBER.sub("", meant) != _NUMBER.sub("", name)
 
 
 def _host(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
     spec = host.spec
-    yield from _named(world, host, ("spec", "image"), spec.image, "Image", world.image)
-    yield from _named(world, host, ("spec", "bootServer"), spec.boot_server, "BootServer", world.boot_server)
-    yield from _named(world, host, ("spec", "san"), spec.san, "San", world.san)
     if spec.previous is not None and spec.previous in world.host:
         where = world.host[spec.previous].origin
         yield problem(
@@ -139,11 +173,13 @@ def _root(world: World, host: Manifest[HostSpec]) -> Iterator[Problem]:
         yield problem(host, ("spec", "image"), found, expected)
 
 
-def _after(world: World, jail: Manifest[JailSpec], here: Collection[str]) -> Iterator[Problem]:
-    for index, name in enumerate(jail.spec.after):
-        if name not in here and not world.may_exist("Jail", name, jail.spec.host):
-            others = [other for other in here if other != jail.name]
-            expected = f"the name of another jail on {jail.spec.host}"
+def _after(
+    world: World, jail: Declared, host: str, after: Iterable[tuple[int, str]], here: Collection[str]
+) -> Iterator[Problem]:
+    others = [other for other in here if other != jail.name]
+    for index, name in after:
+        if name not in here and _leads_nowhere(world, "Jail", name, others, host):
+            expected = f"the name of another jail on {host}"
             yield problem(jail, ("spec", "after", index), quoted(name), expected, nearest(name, others))
 
 

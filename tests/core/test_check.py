@@ -77,3 +77,12 @@ def test_nothing_is_not_fine(tmp_path: Path) -> None:
 
 def test_the_controllers_own_address_is_nobodys_else(site: Path) -> None:
     assert "198.51.100.61" in told(site, frozenset({"198.51.100.61"}))[0]
+
+
+def test_a_slip_is_told_beside_a_file_that_cannot_be_read(site: Path) -> None:
+    (site / "hosts" / "jailbox2.yaml").write_bytes(b"kind: Host\0\n")
+    jail = next(path for path in sorted((site / "jails").iterdir()) if "host: disklessfreebsdbox" in path.read_text())
+    edit(jail, "host: disklessfreebsdbox", "host: disklesfreebsdbox")
+    problems = told(site)
+    assert [problem.partition(":")[0] for problem in problems] == ["hosts/jailbox2.yaml", f"jails/{jail.name}"]
+    assert problems[1].endswith('did you mean "disklessfreebsdbox"?')
