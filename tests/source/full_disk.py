@@ -23,7 +23,7 @@ async def main(mirror: Path, person: Person) -> None:
         print(f"Retry: {str(exc).split(': ', 1)[1].split(' (')[0]}")
     head = await source.head()
     print(head and head.revision)
-    print(await said(source, good.revision))
+    print(sorted((await said(source, good.revision)).items()))
 
 
 asyncio.run(main(Path(sys.argv[1]), Person(Path(sys.argv[3]), Path(sys.argv[2]))))

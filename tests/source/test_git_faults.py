@@ -481,5 +481,5 @@ def test_G10_disk_full_during_fetch(person: Person, mirror: Path) -> None:
         good,
         "Retry: the disk of the mirror is full",
         good,
-        str({"site.yaml": SAYS, "hosts/node1.yml": [{"kind": "Host"}]}),
+        str(sorted({"site.yaml": SAYS, "hosts/node1.yml": [{"kind": "Host"}]}.items())),
     ]
