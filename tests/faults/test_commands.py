@@ -193,13 +193,16 @@ async def test_check_a_directory(play: Play, tmp_path: Path) -> None:
     )
     said = await play.jailops("check", str(tmp_path))
     assert said.status == 1
-    first, second, last = said.out.splitlines()
+    first, second, third, last = said.out.splitlines()
     assert first == (
         "jail.yaml:5:1: Jail/b/a: spec.addresses: found nothing, expected a list (lines that begin with '- ')"
     )
     assert second.startswith("jail.yaml:7:3: Jail/b/a: spec.adresses: ")
     assert second.endswith('; did you mean "addresses"?')
-    assert last == "0 objects, 2 problems"
+    assert (
+        third == 'jail.yaml:6:9: Jail/b/a: spec.host: found "b", expected the name of an existing Host (there is none)'
+    )
+    assert last == "0 objects, 3 problems"
     missing = await play.jailops("check", "0123abc")
     assert missing.status == 2
     assert missing.err.startswith(
