@@ -56,7 +56,8 @@ _FAILED: Final = "--- the stage that failed"
 """Between the markers of a log and the numbered lines of the stage that failed in it."""
 _TELLING: Final = re.compile(rf"{_OURS}|(?:pkg|fetch|svn|fatal|tar|pw|mount_nfs|cp|stat|sha256): ")
 """Lines that tell what went wrong, wherever they stand: standard output may come later than they do."""
-_NAME: Final = re.compile(r"[0-9a-f]{12}")
+_KEY: Final = re.compile(r"[0-9a-f]{12}")
+"""Of a layer or a generation, as `inputs` makes it."""
 _VANISHED: Final = 1
 """How often a job that vanished is started again."""
 _RESERVE: Final = 1.1
@@ -321,13 +322,14 @@ done
             if line.startswith((MARK, ".building-")):
                 continue
             name, _, text = line.partition("\t")
-            if not _NAME.fullmatch(name.removeprefix(f"{self.kind}-")):
+            key = name.removeprefix(f"{self.kind}-")
+            if not _KEY.fullmatch(key):
                 continue  # What somebody moved aside, or made by hand, is none of ours: `retention` lists it.
             try:
                 manifest = dict(json.loads(text))
             except ValueError as error:
                 raise Retry(f"cannot read the manifest of {self.fact} {name}: {error}") from error
-            if manifest.get("generation", name) == name:
+            if manifest.get("generation", manifest.get("key", key)) == key:
                 found[name] = manifest
         return found
 
